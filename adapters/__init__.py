@@ -1,0 +1,1 @@
+"""The only code that touches processes, sockets, libvirt, Ansible and DBOS."""

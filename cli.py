@@ -1,0 +1,93 @@
+"""The command `groundlift`: hand argv to a verb, and turn a Problem into a sentence and a code."""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from core.errors import BadDocument, Interrupted, Problem
+
+GROUPS = {
+    "mirror": "commands.mirror",
+    "deploy": "commands.deploy",
+    "migrate": "commands.migrate",
+    "lab": "lab.commands",
+}
+VERBS = {"report": "commands.report", "doctor": "commands.doctor", "demo": "commands.demo"}
+
+
+class Lazy(click.Group):
+    """Verbs are imported when they are called: --help and completion stay quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({**GROUPS, **VERBS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = {**GROUPS, **VERBS}.get(cmd_name)
+        if module is None:
+            return None
+        command = getattr(importlib.import_module(module), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101
+        return command
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="groundlift")
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="GROUNDLIFT_STATE",
+    default=Path(".state"),
+    show_default=True,
+    help="Where results and progress are kept.",
+)
+@click.pass_context
+def groundlift(ctx: click.Context, state: Path) -> None:
+    """Two DVDs and old servers in; an accepted private cloud with those servers in it out."""
+    from core.state import State
+
+    ctx.obj = State(state.absolute())
+
+
+def show(problem: Problem) -> None:
+    """One problem on stderr: sentence, places, remedy."""
+    click.secho(f"error: {problem}", fg="red", err=True)
+    if isinstance(problem, BadDocument):
+        for error in problem.errors:
+            click.echo(f"  {error}", err=True)
+    if problem.hint:
+        click.echo(f"  → {problem.hint}", err=True)
+
+
+def main() -> None:
+    """Entry point; the one place that catches everything."""
+    debug = bool(os.environ.get("GROUNDLIFT_DEBUG"))
+    try:
+        code = groundlift.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except Problem as problem:
+        show(problem)
+        sys.exit(problem.exit_code)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as fault:
+        fault.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        show(Interrupted("stopped", hint="run the same command again to continue"))
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except Exception as fault:
+        if debug:
+            raise
+        click.secho(f"error: a fault in Groundlift: {type(fault).__name__}: {fault}", fg="red", err=True)
+        click.echo("  → set GROUNDLIFT_DEBUG=1 and run again to see where; please report it", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Pure foundations: errors, ports, documents, rules, progress. Nothing here touches the world."""

@@ -1,0 +1,1 @@
+"""One site file in, an installed cloud out."""

@@ -1,0 +1,1 @@
+"""The small estate that Groundlift is tried on. No product package imports it."""

@@ -1,0 +1,1 @@
+"""What the assessment asks about a source host: one module per subject."""
