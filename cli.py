@@ -1,6 +1,6 @@
 """The command `groundlift`: hand argv to a verb, and turn a Problem into a sentence and a code."""
 
-import importlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -22,7 +22,8 @@ class Lazy(click.Group):
     """Verbs are imported when they are called: --help and completion stay quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({**GROUPS, **VERBS})
+        known = {**GROUPS, **VERBS}
+        return sorted(name for name in known if importlib.util.find_spec(known[name]))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = {**GROUPS, **VERBS}.get(cmd_name)
@@ -84,8 +85,12 @@ def main() -> None:
     except Exception as fault:
         if debug:
             raise
-        click.secho(f"error: a fault in Groundlift: {type(fault).__name__}: {fault}", fg="red", err=True)
-        click.echo("  → set GROUNDLIFT_DEBUG=1 and run again to see where; please report it", err=True)
+        click.secho(
+            f"error: a fault in Groundlift: {type(fault).__name__}: {fault}", fg="red", err=True
+        )
+        click.echo(
+            "  → set GROUNDLIFT_DEBUG=1 and run again to see where; please report it", err=True
+        )
         sys.exit(1)
 
 

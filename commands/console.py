@@ -7,7 +7,14 @@ from contextlib import contextmanager
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from core.progress import Event, Kind, Report, Unit
 from core.quantities import duration, size
@@ -31,12 +38,16 @@ class _Bars:
 
     def __call__(self, event: Event) -> None:
         if event.kind is Kind.START or event.task not in self._tasks:
-            self._tasks[event.task] = self._progress.add_task(event.task, total=event.total, what="")
+            self._tasks[event.task] = self._progress.add_task(
+                event.task, total=event.total, what=""
+            )
         if event.kind is Kind.NOTE:
             self._progress.console.print(f"  {event.text}", markup=False)
         task = self._tasks[event.task]
         what = _count(event) if event.done else ""
-        self._progress.update(task, completed=event.done, total=event.total, what=what or event.text)
+        self._progress.update(
+            task, completed=event.done, total=event.total, what=what or event.text
+        )
         if event.kind is Kind.FINISH:
             self._progress.update(task, total=event.done or 1, completed=event.done or 1)
             self._progress.stop_task(task)
@@ -60,7 +71,9 @@ class _Lines:
             eta = f", {duration(since * (event.total - event.done) / event.done)} left"
         words = {Kind.START: "…", Kind.FINISH: f"done in {duration(since)}", Kind.FAIL: "FAILED"}
         text = " ".join(
-            part for part in (words.get(event.kind, ""), _count(event) if event.done else "", event.text) if part
+            part
+            for part in (words.get(event.kind, ""), _count(event) if event.done else "", event.text)
+            if part
         )
         click.echo(f"{event.task}: {text}{eta}", err=True)
 
@@ -92,7 +105,9 @@ def show_findings(findings: Iterable[Finding], *, passes: bool = False) -> None:
         colour = "green" if finding.answer is Answer.PASS else COLOURS[finding.severity]
         where = f" [{finding.where}]" if finding.where else ""
         click.secho(f"{mark:8}", fg=colour, nl=False)
-        answer = "" if finding.answer in (Answer.PASS, Answer.FAIL) else f" ({finding.answer.value})"
+        answer = (
+            "" if finding.answer in (Answer.PASS, Answer.FAIL) else f" ({finding.answer.value})"
+        )
         click.echo(f"{finding.rule}{where}: {finding.title}{answer}")
         for text in (finding.evidence, f"→ {finding.remediation}" if finding.remediation else ""):
             if text:

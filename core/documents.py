@@ -1,4 +1,4 @@
-"""Documents people and stages write: frozen pydantic models, and YAML whose every fault has a place.
+"""Documents: frozen pydantic models, and YAML whose every fault has a place.
 
 All faults are reported at once as ``file:line:column: path: what``; a repeated key is a fault.
 """

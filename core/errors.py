@@ -34,7 +34,9 @@ class BadDocument(Problem):
 
     exit_code = 2
 
-    def __init__(self, message: str, *, errors: Sequence[str] = (), hint: str = "", where: str = ""):
+    def __init__(
+        self, message: str, *, errors: Sequence[str] = (), hint: str = "", where: str = ""
+    ):
         """``errors`` are all the faults at once, each as ``file:line:column: what``."""
         super().__init__(message, hint=hint, where=where)
         self.errors = tuple(errors)

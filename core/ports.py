@@ -50,9 +50,7 @@ class Host(Protocol):
     @property
     def name(self) -> str: ...
 
-    def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Completed:
         """Run to the end. A non-zero code is an answer, not an error; a dead host is one.
 
         Raises OutsideFailed when the host can't be reached or the time is over.
@@ -172,7 +170,7 @@ class Engine(Protocol):
     """Durable execution: finished steps of ``workflow`` are never run again."""
 
     def run(self, workflow: str, steps: Sequence[Step]) -> None:
-        """Run to the end, continuing an interrupted run of the same id. Raises what a step raised."""
+        """Run to the end, continuing an interrupted run of this id. Raises what a step raised."""
         ...
 
     def finished(self, workflow: str) -> Iterator[str]:

@@ -11,7 +11,6 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-
 Subject = TypeVar("Subject")
 
 

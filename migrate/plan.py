@@ -1,4 +1,4 @@
-"""The plan of one server's migration: written by a stage, corrected by a person, read by the rest."""
+"""The plan of one server's migration: written by a stage, corrected by a person."""
 
 from core.documents import Document
 
