@@ -1,0 +1,43 @@
+"""Progress is a record, and a failure is part of it."""
+
+import pytest
+
+from core.progress import Event, Kind, Unit, track
+from core.quantities import GIB, Secret, duration, size
+
+
+def test_a_task_reports_its_start_its_work_and_its_end() -> None:
+    events: list[Event] = []
+    with track(events.append, "copy", 10, Unit.BYTES) as meter:
+        meter.advance(4)
+        meter.advance(6)
+    assert [event.kind for event in events] == [Kind.START, Kind.ADVANCE, Kind.FINISH]
+    assert events[-1] == Event(Kind.FINISH, "copy", 10, 10, Unit.BYTES)
+
+
+def test_a_task_that_fails_says_why() -> None:
+    events: list[Event] = []
+    with pytest.raises(ValueError, match="broken"), track(events.append, "copy"):
+        raise ValueError("broken")
+    assert (events[-1].kind, events[-1].text) == (Kind.FAIL, "broken")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1536, "1.5 KiB"), (3 * GIB, "3.0 GiB"), (5000 * GIB, "4.9 TiB")],
+)
+def test_sizes_read_well(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.4, "3 s"), (75, "1 min 15 s"), (7260, "2 h 1 min")]
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_secret_never_shows_itself() -> None:
+    secret = Secret("hunter2")
+    assert "hunter2" not in f"{secret} {secret!r} {[secret]}"
+    assert secret.reveal() == "hunter2"
