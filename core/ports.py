@@ -184,6 +184,25 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a web server answered; ``body`` is cut at the limit that was asked for."""
+
+    status: int
+    body: bytes
+
+
+class Web(Protocol):
+    """Pages by HTTP, from the controller."""
+
+    def fetch(self, url: str, *, timeout: float = 20.0, limit: int = 4 * 1024 * 1024) -> Fetched:
+        """The answer, whatever its status; no redirect is followed, no proxy used.
+
+        Raises OutsideFailed when there is none.
+        """
+        ...
+
+
 class Clock(Protocol):
     """Time, so that tests own it."""
 

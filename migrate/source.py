@@ -3,130 +3,43 @@
 from datetime import datetime
 
 from core.documents import Document
+from core.facts.machine import (
+    Boot,
+    Cpu,
+    Device,
+    Disk,
+    Evidence,
+    Filesystem,
+    Interface,
+    Listener,
+    LogicalVolume,
+    Os,
+    Partition,
+    Process,
+    Service,
+    VolumeGroup,
+)
+
+__all__ = [
+    "Boot",
+    "Cpu",
+    "Device",
+    "Disk",
+    "Evidence",
+    "Filesystem",
+    "Interface",
+    "Listener",
+    "LogicalVolume",
+    "Os",
+    "Page",
+    "Partition",
+    "Process",
+    "Service",
+    "SourceHost",
+    "VolumeGroup",
+]
 
 VERSION = 1
-
-
-class Os(Document):
-    """Operating system release."""
-
-    id: str = ""
-    version: str = ""
-    name: str = ""
-    kernel: str = ""
-    arch: str = ""
-
-
-class Cpu(Document):
-    """Logical processors as the kernel counts them."""
-
-    count: int = 0
-    model: str = ""
-    flags: tuple[str, ...] = ()
-
-
-class Disk(Document):
-    """A whole disk."""
-
-    name: str
-    path: str
-    size: int
-    sector: int = 512
-    model: str = ""
-    serial: str = ""
-    driver: str = ""
-    removable: bool = False
-
-
-class Partition(Document):
-    """A partition; ``start`` and ``size`` in bytes."""
-
-    disk: str
-    path: str
-    number: int
-    start: int
-    size: int
-
-
-class LogicalVolume(Document):
-    """An LVM logical volume."""
-
-    group: str
-    name: str
-    path: str
-    size: int
-
-
-class VolumeGroup(Document):
-    """An LVM volume group and what is left in it."""
-
-    name: str
-    size: int
-    free: int
-    volumes: tuple[str, ...] = ()
-
-
-class Filesystem(Document):
-    """A mounted file system on a block device (or a network one when ``remote``)."""
-
-    device: str
-    mountpoint: str
-    kind: str
-    options: tuple[str, ...] = ()
-    size: int = 0
-    used: int = 0
-    available: int = 0
-    inodes_free: int = 0
-    uuid: str = ""
-    remote: bool = False
-
-
-class Interface(Document):
-    """A network interface; addresses as ``10.0.0.5/24``."""
-
-    name: str
-    mac: str = ""
-    mtu: int = 1500
-    up: bool = False
-    driver: str = ""
-    kind: str = ""
-    addresses: tuple[str, ...] = ()
-
-
-class Listener(Document):
-    """A listening socket."""
-
-    protocol: str
-    address: str
-    port: int
-    process: str = ""
-
-
-class Service(Document):
-    """A system service."""
-
-    name: str
-    running: bool
-    enabled: bool
-
-
-class Process(Document):
-    """A running process; secrets in its arguments are masked at the source."""
-
-    pid: int
-    user: str
-    command: str
-
-
-class Device(Document):
-    """A PCI or USB device by its numbers: class code, vendor, product (hexadecimal)."""
-
-    bus: str
-    address: str
-    kind: str = ""
-    vendor: str = ""
-    product: str = ""
-    driver: str = ""
 
 
 class Page(Document):
@@ -136,13 +49,6 @@ class Page(Document):
     status: int
     sha256: str = ""
     excerpt: str = ""
-
-
-class Evidence(Document):
-    """A line that a rule may quote: a path and what was seen there."""
-
-    path: str
-    text: str
 
 
 class SourceHost(Document):
@@ -158,7 +64,7 @@ class SourceHost(Document):
     memory: int = 0
     memory_used: int = 0
     swap: int = 0
-    firmware: str = "bios"
+    firmware: str = ""
     product: str = ""
     disks: tuple[Disk, ...] = ()
     partitions: tuple[Partition, ...] = ()
@@ -178,9 +84,16 @@ class SourceHost(Document):
     devices: tuple[Device, ...] = ()
     modules: tuple[str, ...] = ()
     cron: tuple[Evidence, ...] = ()
+    databases: tuple[Evidence, ...] = ()
     sessions: tuple[Evidence, ...] = ()
     fixed_addresses: tuple[Evidence, ...] = ()
     serial_used: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+    boot: Boot = Boot()
+    kernel_drivers: tuple[str, ...] = ()
+    fstab: tuple[Evidence, ...] = ()
+    clock_skew: float | None = None
+    clock_local: bool = False
+    disk_errors: int = 0
     pages: tuple[Page, ...] = ()
     missing: dict[str, str] = {}
