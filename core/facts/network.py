@@ -93,9 +93,10 @@ def _nameservers(text: str) -> tuple[str, ...]:
 
 
 def _sockets(text: str) -> tuple[tuple[Listener, ...], tuple[str, ...]]:
-    """Listening sockets, and the far ends of connections as ``address:port``."""
+    """Listening sockets, and who is connected: ``address:port`` that this machine went to, or
+    ``address -> port`` of those who came to a port of this one."""
     listeners: set[tuple[str, str, int]] = set()
-    peers: set[str] = set()
+    connections: set[tuple[int, str, int]] = set()
     for words in rows(text):
         if len(words) < 5:
             raise Unreadable("a socket has five words or more")
@@ -104,10 +105,14 @@ def _sockets(text: str) -> tuple[tuple[Listener, ...], tuple[str, ...]]:
         if (protocol[:3], state) in (("tcp", LISTEN), ("udp", UDP_OPEN)):
             listeners.add((word(protocol), address, port))
         elif protocol.startswith("tcp") and state == ESTABLISHED:
-            far, far_port = _end(remote)
-            if not ip_address(far).is_loopback:
-                peers.add(f"{far}:{far_port}")
+            connections.add((port, *_end(remote)))
+    served = {port for protocol, _, port in listeners if protocol.startswith("tcp")}
     named = (Listener(protocol=p, address=a, port=n) for p, a, n in sorted(listeners))
+    peers = {
+        f"{far} -> {port}" if port in served else f"{far}:{far_port}"
+        for port, far, far_port in connections
+        if not ip_address(far).is_loopback
+    }
     return tuple(named), tuple(sorted(peers))
 
 

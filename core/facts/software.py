@@ -1,5 +1,6 @@
 """Facts about what runs on a machine and what of it binds it to where it is."""
 
+import re
 from ipaddress import IPv4Address
 
 from core.facts.fact import Fact, Unreadable, clean, files, number, path, records, rows
@@ -69,6 +70,7 @@ done 2>/dev/null | head -n 5000 | awk '{
     print name ":" substr(line, RSTART, RLENGTH); line = substr(line, RSTART + RLENGTH) } }'
 exit 0
 """
+ASKING = re.compile(r"(sh -c )?ps -eww |sed -e s/")  # this question's own processes
 ENABLED = ("enabled", "enabled-runtime")
 MOST = 300
 
@@ -97,7 +99,7 @@ def _processes(text: str) -> tuple[Process, ...]:
             raise Unreadable(f"{clean(line)!r} is no process")
         command = clean(words[2], 1000) if len(words) == 3 else ""
         kernel = command.startswith("[") and command.endswith("]")
-        if not kernel:
+        if not kernel and not ASKING.match(command):
             found.append(
                 Process(pid=number(words[0], 2**32), user=clean(words[1], 64), command=command)
             )

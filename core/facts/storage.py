@@ -191,6 +191,12 @@ def _space(text: str, unit: int) -> dict[str, Space]:
     return found
 
 
+def room(text: str) -> Space:
+    """The one file system that `df` was asked about, of whatever device it is."""
+    words = text.splitlines()[1].split()
+    return Space(*(number(part, 2**50) * 1024 for part in words[1:4]))
+
+
 def _blkid(text: str) -> dict[str, tuple[str, str]]:
     """Device → kind and UUID."""
     found = {}
