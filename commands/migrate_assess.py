@@ -82,6 +82,12 @@ def accept(case: Case, waived: tuple[str, ...], person: str | None, reason: str 
 
 def report_of(case: Case, book: Waivers) -> Report:
     """Judge source.json. The hypervisor is asked what it has; if it is away, that is unknown."""
+    subject, digest = subject_of(case, _target(case))
+    return judge_all(subject, digest, book)
+
+
+def subject_of(case: Case, target: Target) -> tuple[Subject, str]:
+    """What rules and plan start from, and the digest of source.json."""
     path = case.folder / "source.json"
     if not path.exists():
         raise UsageProblem(
@@ -92,10 +98,10 @@ def report_of(case: Case, book: Waivers) -> Report:
         host=load(path, SourceHost),
         site=case.site,
         described=case.source,
-        target=_target(case),
+        target=target,
         others=_others(case),
     )
-    return judge_all(subject, hashlib.sha256(path.read_bytes()).hexdigest(), book)
+    return subject, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def keep(case: Case, report: Report, book: Waivers) -> None:
