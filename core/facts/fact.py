@@ -15,7 +15,7 @@ Value = TypeVar("Value")
 LINES = 20_000  # more is no fact about one machine
 WORD = re.compile(r"[A-Za-z0-9._:+!@=-]{1,128}")
 HEADING = re.compile(r"==> (/\S{1,256}) <==")
-NAMED = r"(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?key)"
+NAMED = r"(?:passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key)"
 # Repetitions are bounded: the text comes from outside.
 VALUE = rf"(?i)({NAMED}[a-z_-]{{0,40}}['\"]?(?:[ \t]*[=:][ \t]*| +))(?!\*{{4}})\S+"
 LOGIN = r"(://[^/\s:@]{1,128}:)[^/\s@]{1,256}@"

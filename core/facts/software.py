@@ -121,7 +121,9 @@ def _cron(text: str) -> tuple[Evidence, ...]:
 def _is_job(line: str) -> bool:
     """Settings (PATH=…) and comments are no jobs; a job starts with a time."""
     words = line.split()
-    return len(words) > 3 and words[0][0] in "0123456789*@" and "=" not in words[0]
+    if not words or "=" in words[0]:
+        return False
+    return words[0][0] == "@" if len(words) < 6 else words[0][0] in "0123456789*@"
 
 
 def _data(text: str) -> tuple[Evidence, ...]:
