@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field
 
 from core.documents import Document, load
 from core.errors import BadDocument, UsageProblem
-from core.quantities import MIB, size
+from core.quantities import GIB, MIB, size
 from migrate.rules.software import SYSTEM
 from migrate.rules.subject import Subject
 from migrate.rules.system import VIRTIO
@@ -25,7 +25,7 @@ from migrate.source import Interface, SourceHost
 
 VERSION = 1
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "domain.groundlift")
-GRAIN = 128 * MIB  # what the kernel keeps for itself is less than this
+GRAINS = ((4 * GIB, 128 * MIB), (16 * GIB, 512 * MIB), (2**63, GIB))
 DATABASES = re.compile(r"mysql|maria|postgres|mongo|redis|oracle|slapd")
 MARK = "# as drafted: sha256:"
 
@@ -96,7 +96,7 @@ class Plan(Document):
     uuid: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
     vcpus: Annotated[int, Field(ge=1, le=160)]
     memory: Annotated[int, Field(ge=64 * MIB, lt=2**46, multiple_of=1024)]
-    disks: Annotated[tuple[DiskPlan, ...], Field(min_length=1, max_length=26)]
+    disks: tuple[DiskPlan, ...]
     nics: tuple[NicPlan, ...]
     quiesce: Quiesce = Quiesce()
     rehearsal: Rehearsal
@@ -118,13 +118,19 @@ def draft(subject: Subject, source_sha256: str) -> Plan:
         domain=host.name,
         uuid=str(identity),
         vcpus=max(1, min(host.cpu.count, target.limits.vcpus)),
-        memory=max(GRAIN, -(-host.memory // GRAIN) * GRAIN),
+        memory=_installed(host.memory),
         disks=_disks(host, virtio=virtio),
         nics=_nics(subject, virtio=virtio),
         quiesce=Quiesce(services=_services(subject), mountpoints=mountpoints(host)),
         rehearsal=Rehearsal(probe=_probe_address(subject)),
         pages=subject.described.pages,
     )
+
+
+def _installed(memory: int) -> int:
+    """The kernel does not count what it keeps for itself: up to the next plausible module size."""
+    grain = next(grain for most, grain in GRAINS if memory <= most)
+    return max(grain, -(-memory // grain) * grain)
 
 
 def _disks(host: SourceHost, *, virtio: bool) -> tuple[DiskPlan, ...]:
@@ -256,7 +262,7 @@ def read(folder: Path) -> Plan:
 
 def _check_names(plan: Plan, path: Path) -> None:
     """What no single field can tell."""
-    faults = []
+    faults = [] if plan.disks else [f"{_line(path, 'disks')}: disks: at least one is needed"]
     for key in ("replica", "target", "source"):
         seen = [json.dumps(getattr(disk, key)) for disk in plan.disks]
         faults += [

@@ -145,9 +145,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _programs(text: str) -> tuple[str, ...]:
-    return tuple(
-        words[0] if not words[0].startswith("/") else path(words[0]) for words in rows(text)
-    )
+    names = (words[0] for words in rows(text))
+    return tuple(path(name) if name.startswith("/") else word(name) for name in names)
 
 
 def _clock(text: str) -> tuple[int, bool]:
