@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from core.errors import BadDocument
 
 LIMIT = 8 * 1024 * 1024  # longer is no document a person wrote
+DEPTH = 64
 
 
 class Document(BaseModel):
@@ -42,6 +43,7 @@ def parse(raw: bytes, model: type[Model], name: str) -> Model:
         raise BadDocument(f"{len(raw)} bytes is too long for a document", where=name)
     reader = _Reader(name)
     try:
+        _check_depth(raw)
         data = reader.read(yaml.compose(raw, Loader=yaml.CSafeLoader), ())
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark
@@ -61,6 +63,18 @@ def parse(raw: bytes, model: type[Model], name: str) -> Model:
     if faults:
         raise _bad(name, faults)
     return document
+
+
+def _check_depth(raw: bytes) -> None:
+    """The C composer calls itself for each level: a file of brackets would overflow its stack."""
+    depth = 0
+    for event in yaml.parse(raw, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEPTH:
+            raise ValueError(f"more than {DEPTH} levels")
 
 
 def _bad(name: str, faults: list[str]) -> BadDocument:

@@ -76,3 +76,8 @@ def test_any_bytes_give_a_document_or_a_problem(raw: bytes) -> None:
         assert isinstance(parse(raw, Site, "site.yml"), Site)
     except BadDocument as problem:
         assert problem.errors
+
+
+@pytest.mark.parametrize("text", ["{" * 100_000, "[" * 100_000, "- " * 100_000, "? " * 100_000])
+def test_a_file_of_brackets_is_a_fault_and_no_crash(text: str) -> None:
+    assert faults(text)[0].startswith("site.yml:")
