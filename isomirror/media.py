@@ -1,0 +1,258 @@
+"""What a disc is: independent marks, read from the image, and the rules that judge a set of discs.
+
+Marks: .discinfo, .treeinfo, the volume id, the centos-release package and the size. No single one
+is trusted, because real discs exist without each of them.
+"""
+
+import configparser
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from core.documents import Document
+from core.errors import BadDocument
+from core.rules import Outcome, Rule, Severity, failed, passed, unknown
+from isomirror.iso9660 import SECTOR, BadDisc, Index, read_file, read_index
+
+IMPLANT = re.compile(rb"ISO MD5SUM = ([0-9a-f]{32});SKIPSECTORS = (\d{1,6});")
+PVD = 16 * SECTOR
+APPLICATION_USE = PVD + 883
+SMALL = 64 * 1024
+
+
+class Medium(Document):
+    """One disc image: the file, what it says it is, and what is on it. Sizes are bytes."""
+
+    path: str
+    name: str
+    size: int
+    inode: int
+    modified: int
+    volume: str
+    application: str
+    volume_size: int
+    disc_id: str = ""
+    release: str = ""
+    arch: str = ""
+    discs: tuple[int, ...] = ()
+    every_disc: bool = False
+    tree_release: str = ""
+    tree_arch: str = ""
+    package_release: str = ""
+    packages: int = 0
+    repodata: bool = False
+    comps: bool = False
+    implanted: str = ""
+    skip: int = 0
+
+    @property
+    def identity(self) -> str:
+        """Changes when the file does: place, size, inode, time and the disc's own marks."""
+        marks = f"{self.path}|{self.size}|{self.inode}|{self.modified}|{self.volume}|"
+        return hashlib.sha256(f"{marks}{self.disc_id}|{self.implanted}".encode()).hexdigest()[:24]
+
+    def unchanged(self) -> bool:
+        """Whether the file is still the one that was looked at."""
+        try:
+            now = Path(self.path).stat()
+        except OSError:
+            return False
+        return (now.st_size, now.st_ino, now.st_mtime_ns) == (self.size, self.inode, self.modified)
+
+
+def look(image: Path) -> tuple[Medium, Index]:
+    """Read a disc's marks and its index. Raises BadDisc or BadDocument."""
+    image = image.absolute()
+    if not image.is_file():
+        raise BadDocument("there is no such image", where=str(image), hint="name the two ISO files")
+    index = read_index(image)
+    facts = image.stat()
+    with image.open("rb") as file:
+
+        def text(path: str) -> str:
+            try:
+                raw = read_file(file, index.files[path], SMALL)
+            except (KeyError, BadDisc):
+                return ""
+            return raw.decode("utf-8", "replace")
+
+        disc_id, release, arch, discs, every = _discinfo(text(".discinfo"))
+        tree_release, tree_arch = _treeinfo(text(".treeinfo"))
+    implant = IMPLANT.search(index.volume.application_use)
+    packages = [name for name in index.files if name.endswith(".rpm")]
+    return Medium(
+        path=str(image), name=image.name, size=facts.st_size, inode=facts.st_ino,
+        modified=facts.st_mtime_ns, volume=index.volume.id, application=index.volume.application,
+        volume_size=index.volume.size, disc_id=disc_id, release=release, arch=arch, discs=discs,
+        every_disc=every, tree_release=tree_release, tree_arch=tree_arch,
+        package_release=_package_release(packages), packages=len(packages),
+        repodata="repodata/repomd.xml" in index.files,
+        comps=any(re.fullmatch(r"repodata/[^/]*comps[^/]*\.xml", name) for name in index.files),
+        implanted=implant[1].decode() if implant else "", skip=int(implant[2]) if implant else 0,
+    ), index  # fmt: skip
+
+
+def _discinfo(text: str) -> tuple[str, str, str, tuple[int, ...], bool]:
+    lines = [line.strip()[:80] for line in text.split("\n")[:4]]
+    if len(lines) < 3 or not re.fullmatch(r"\d+(\.\d+)?", lines[0]):
+        return "", "", "", (), False
+    numbers = lines[3] if len(lines) > 3 else "ALL"
+    every = numbers.upper() in ("ALL", "")
+    discs = tuple(int(part) for part in numbers.split(",") if part.strip().isdigit())
+    found = re.search(r"\d+\.\d+", lines[1])
+    return lines[0], found[0] if found else "", lines[2], discs[:16], every
+
+
+def _treeinfo(text: str) -> tuple[str, str]:
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        parser.read_string(text)
+        general = parser["general"]
+        return general.get("version", "")[:80], general.get("arch", "")[:80]
+    except (configparser.Error, KeyError):
+        return "", ""
+
+
+def _package_release(names: list[str]) -> str:
+    for name in names:
+        found = re.search(r"centos-release-(\d+)-(\d+)\.el\d+", name)
+        if found:
+            return f"{found[1]}.{found[2]}"
+    return ""
+
+
+def implanted_sum(medium: Medium, progress: Callable[[int], None]) -> bool:
+    """Whether the md5 that isomd5sum implanted is right: over all but the last ``skip`` sectors of
+    the volume, with the field that holds it read as spaces."""
+    digest = hashlib.md5(usedforsecurity=False)
+    end = medium.volume_size - medium.skip * SECTOR
+    blank = range(APPLICATION_USE, APPLICATION_USE + 512)
+    with Path(medium.path).open("rb") as file:
+        position = 0
+        while position < end:
+            piece = file.read(min(1 << 20, end - position))
+            if not piece:
+                return False
+            if position == 0:
+                piece = piece[: blank.start] + b" " * 512 + piece[blank.stop :]
+            digest.update(piece)
+            position += len(piece)
+            progress(len(piece))
+    return digest.hexdigest() == medium.implanted
+
+
+Media = tuple[Medium, ...]
+
+
+def _each(ask: Callable[[Medium], Outcome]) -> Callable[[Media], Iterator[Outcome]]:
+    def judge(media: Media) -> Iterator[Outcome]:
+        for medium in media:
+            outcome = ask(medium)
+            yield Outcome(outcome.answer, outcome.evidence, medium.name)
+
+    return judge
+
+
+def _whole(medium: Medium) -> Outcome:
+    seen = f"{medium.size} bytes, the volume descriptor says {medium.volume_size}"
+    return passed(seen) if medium.size >= medium.volume_size else failed(seen)
+
+
+def _is_centos(medium: Medium) -> Outcome:
+    marks = {
+        "volume id": medium.volume.startswith("CentOS"),
+        "application id": medium.application.startswith("CentOS"),
+        ".discinfo": bool(medium.disc_id),
+        "Packages": medium.packages > 0,
+    }
+    seen = ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in marks.items())
+    return passed(seen) if sum(marks.values()) >= 3 and medium.packages else failed(seen)
+
+
+def _says_release(medium: Medium) -> Outcome:
+    told = {
+        ".discinfo": medium.release,
+        ".treeinfo": medium.tree_release,
+        "volume id": found[0] if (found := re.search(r"\d+\.\d+", medium.volume)) else "",
+        "centos-release": medium.package_release,
+    }
+    told = {mark: release for mark, release in told.items() if release}
+    seen = ", ".join(f"{mark} {release}" for mark, release in told.items())
+    if not told:
+        return unknown("no mark tells the release")
+    return passed(seen) if len(set(told.values())) == 1 else failed(seen)
+
+
+def _sum(medium: Medium) -> Outcome:
+    return passed(medium.implanted) if medium.implanted else unknown("no md5 is implanted")
+
+
+def _one_release(media: Media) -> Outcome:
+    kinds = sorted({f"{medium.disc_id} {medium.release} {medium.arch}".strip() for medium in media})
+    seen = "; ".join(f"{m.name}: {m.disc_id or '?'} {m.release} {m.arch}" for m in media)
+    return passed(kinds[0]) if len(kinds) == 1 else failed(seen)
+
+
+def _no_repeat(media: Media) -> Outcome:
+    taken: dict[int, str] = {}
+    for medium in media:
+        for number in medium.discs:
+            if number in taken:
+                return failed(f"disc {number} is both {taken[number]} and {medium.name}")
+            taken[number] = medium.name
+    return passed(f"discs {', '.join(map(str, sorted(taken)))}")
+
+
+def _complete(media: Media) -> Outcome:
+    if any(medium.every_disc for medium in media) and any(medium.repodata for medium in media):
+        return passed("a disc says that it is all of them")
+    numbers = {number for medium in media for number in medium.discs}
+    missing = sorted({1, 2} - numbers)
+    if missing:
+        return failed(f"disc {' and '.join(map(str, missing))} is not among the images given")
+    return passed(f"discs {', '.join(map(str, sorted(numbers)))}")
+
+
+def _first_disc(media: Media) -> Outcome:
+    first = [medium.name for medium in media if medium.repodata and medium.comps]
+    return (
+        passed(first[0]) if len(first) == 1 else failed(f"found on: {', '.join(first) or 'none'}")
+    )
+
+
+BLOCKER = Severity.BLOCKER
+RULES: tuple[Rule[Media], ...] = (
+    Rule(
+        "media.image_whole", "The image is as long as its volume", BLOCKER,
+        "the copy is cut short: copy the disc again", _each(_whole),
+    ),
+    Rule(
+        "media.disc_known", "The disc is a CentOS installation disc", BLOCKER,
+        "give the ISO files of the installation DVDs, not another disc", _each(_is_centos),
+    ),
+    Rule(
+        "media.release_agreed", "All marks of a disc tell the same release", BLOCKER,
+        "the disc was put together from different releases: take an original", _each(_says_release),
+    ),
+    Rule(
+        "media.sum_implanted", "The disc carries its own checksum", Severity.WARNING,
+        "compare the ISO file with the publisher's checksum file by hand", _each(_sum),
+    ),
+    Rule(
+        "media.release_same", "All discs are of one release", BLOCKER,
+        "give the discs of one set: same disc id, release and architecture", _one_release,
+    ),
+    Rule(
+        "media.disc_once", "No disc is given twice", BLOCKER,
+        "replace one of the two by the disc that is missing", _no_repeat,
+    ),
+    Rule(
+        "media.set_complete", "The set is complete", BLOCKER,
+        "add the missing disc: the metadata of disc 1 lists packages of every disc", _complete,
+    ),
+    Rule(
+        "media.first_disc", "One disc has the install tree and the groups", BLOCKER,
+        "add disc 1 of the set", _first_disc,
+    ),
+)  # fmt: skip

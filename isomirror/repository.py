@@ -1,0 +1,113 @@
+"""The metadata of a repository whose packages stay inside ISO images.
+
+Read by yum 3.2.29: gzip, sha256, no sqlite, comps as plain XML. createrepo_c reads paths only, so
+each package's head goes through a memfd; its sum and size come from verification.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import createrepo_c
+
+from core.documents import Document
+from core.state import sync_directory
+from isomirror.iso9660 import Extent, Index, read_file
+from isomirror.media import Medium
+
+COMPS = 16 * 1024 * 1024
+HEAD = 80 * 1024 * 1024
+
+
+class Verified(Document):
+    """A package that verification has read to its end. ``head`` is the length of its headers."""
+
+    path: str
+    nevra: str
+    size: int
+    sha256: str
+    head: int
+
+
+class Disc(Document):
+    """An image as the server must find it again."""
+
+    path: str
+    size: int
+    inode: int
+    modified: int
+
+
+class Tree(Document):
+    """What is served from images: path → (number of the disc, extents as (offset, length))."""
+
+    discs: tuple[Disc, ...]
+    files: dict[str, tuple[int, tuple[tuple[int, int], ...]]]
+
+
+def merge(discs: tuple[tuple[Medium, Index], ...]) -> Tree:
+    """One tree of all discs: the first disc's files, and everybody's Packages/. Its own .discinfo
+    wins, and metadata that was made for media:// stays out."""
+    files: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {}
+    for number, (_, index) in enumerate(discs):
+        for path, extents in index.files.items():
+            wanted = path.startswith("Packages/") or number == 0
+            table = path.rsplit("/", 1)[-1] == "TRANS.TBL"
+            if wanted and not table and not path.startswith("repodata/"):
+                files.setdefault(path, (number, tuple((e.offset, e.length) for e in extents)))
+    media = tuple(
+        Disc(path=m.path, size=m.size, inode=m.inode, modified=m.modified) for m, _ in discs
+    )
+    return Tree(discs=media, files=files)
+
+
+def comps(medium: Medium, index: Index) -> bytes:
+    """The groups, from the disc's own metadata."""
+    names = [n for n in index.files if re.fullmatch(r"repodata/[^/]*comps[^/]*\.xml", n)]
+    with Path(medium.path).open("rb") as file:
+        return read_file(file, index.files[sorted(names)[0]], COMPS)
+
+
+def write(
+    directory: Path,
+    packages: tuple[tuple[str, tuple[Extent, ...], Verified], ...],
+    groups: bytes,
+    done: Callable[[int], None],
+) -> None:
+    """Write ``directory``/repodata. ``packages`` are (image, extents, verified)."""
+    plain = directory / "comps.xml"
+    plain.write_bytes(groups)
+    writer = createrepo_c.RepositoryWriter(
+        str(directory), num_packages=len(packages), compression=createrepo_c.GZ_COMPRESSION
+    )
+    with writer:
+        for image, extents, verified in packages:
+            writer.add_pkg(_package(image, extents, verified))
+            done(1)
+        writer.add_repomd_metadata("group", str(plain), use_compression=False)
+    plain.unlink()
+    for path in (directory / "repodata").iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_directory(directory / "repodata")
+
+
+def _package(image: str, extents: tuple[Extent, ...], verified: Verified) -> "createrepo_c.Package":
+    memory = os.memfd_create("package")
+    try:
+        with Path(image).open("rb") as file:
+            file.seek(extents[0].offset)
+            os.write(memory, file.read(min(verified.head, HEAD, extents[0].length)))
+        package = createrepo_c.package_from_rpm(
+            f"/proc/self/fd/{memory}",
+            checksum_type=createrepo_c.SHA256,
+            location_href=verified.path,
+            changelog_limit=10,
+        )
+    finally:
+        os.close(memory)
+    package.pkgId = verified.sha256
+    package.size_package = verified.size
+    package.time_file = package.time_build
+    return package

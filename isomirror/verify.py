@@ -1,0 +1,140 @@
+"""Is a package what its maker signed? One pass over its bytes answers, wherever they lie.
+
+Every digest and every signature that the package carries must be right, the signature must be of
+the pinned key, and the payload must be covered: by SIGPGP, by MD5 or by a payload digest that the
+signed header holds.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from isomirror.openpgp import KeyRing, Malformed, Signature, read_signature
+from isomirror.rpmfile import (
+    PAYLOAD_DIGEST,
+    SIG_MD5,
+    SIG_PGP,
+    SIG_RSA,
+    SIG_SHA1,
+    SIG_SHA256,
+    BadPackage,
+    Package,
+    needed,
+    read_package,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``faults`` is empty for a good package. ``head`` is lead and headers, ``size`` the file's."""
+
+    nevra: str
+    size: int
+    sha256: str
+    head: bytes = field(repr=False)
+    faults: tuple[str, ...]
+
+
+def verify(pieces: Iterable[bytes], ring: KeyRing) -> Verdict:
+    """Read a package to its end and judge it. Never raises on what the bytes hold."""
+    whole = hashlib.sha256()
+    head, size, checks = b"", 0, None
+    faults: list[str] = []
+    for piece in pieces:
+        whole.update(piece)
+        size += len(piece)
+        if checks is not None:
+            checks.feed(piece)
+        elif not faults:
+            head += piece
+            try:
+                if len(head) >= needed(head):
+                    package = read_package(head)
+                    checks = _Checks(package, ring)
+                    checks.feed(head[package.payload :])
+                    head = head[: package.payload]
+            except BadPackage as fault:
+                faults.append(str(fault))
+    if checks is None:
+        faults = faults or ["cut short: the headers are not whole"]
+        return Verdict("", size, whole.hexdigest(), b"", tuple(faults))
+    try:
+        name = str(checks.package.nevra)
+    except BadPackage as fault:
+        name = ""
+        faults.append(str(fault))
+    return Verdict(name, size, whole.hexdigest(), head, (*faults, *checks.faults()))
+
+
+class _Checks:
+    """The running digests that one package's own claims ask for."""
+
+    def __init__(self, package: Package, ring: KeyRing) -> None:
+        self.package, self.ring = package, ring
+        header = package.header.raw
+        self.md5 = hashlib.md5(header, usedforsecurity=False)
+        self.payload = hashlib.sha256()
+        self.wrong: list[str] = []
+        self.rsa = self.signature(SIG_RSA)
+        self.pgp = self.signature(SIG_PGP)
+        self.both: Any = hashlib.new(self.pgp.hash, header) if self.pgp else None
+
+    def signature(self, tag: int) -> Signature | None:
+        raw = self.package.signature.binary(tag)
+        if raw is None:
+            return None
+        try:
+            return read_signature(raw)
+        except Malformed as fault:
+            self.wrong.append(f"signature {tag}: {fault}")
+            return None
+
+    def feed(self, piece: bytes) -> None:
+        self.md5.update(piece)
+        self.payload.update(piece)
+        if self.both is not None:
+            self.both.update(piece)
+
+    def faults(self) -> list[str]:
+        return [*self.wrong, *self.digests(), *self.signatures()]
+
+    def digests(self) -> list[str]:
+        claims, header = self.package.signature, self.package.header
+        faults = []
+        sha1 = hashlib.sha1(header.raw, usedforsecurity=False).hexdigest()
+        payload = header.text(PAYLOAD_DIGEST)
+        for name, claim, found in (
+            ("header SHA-1", claims.text(SIG_SHA1), sha1),
+            ("header SHA-256", claims.text(SIG_SHA256), hashlib.sha256(header.raw).hexdigest()),
+            ("MD5", _hex(claims.binary(SIG_MD5)), self.md5.hexdigest()),
+            ("payload SHA-256", payload, self.payload.hexdigest()),
+        ):
+            if claim is not None and claim != found:
+                faults.append(f"{name} is wrong: {found}, the package says {claim}")
+        covered = claims.binary(SIG_MD5) is not None or payload is not None or self.pgp is not None
+        return faults if covered else [*faults, "no digest covers the payload"]
+
+    def signatures(self) -> list[str]:
+        if self.rsa is None and self.pgp is None:
+            return ["not signed"] if not self.wrong else []
+        faults = []
+        if self.rsa is not None:
+            digest = hashlib.new(self.rsa.hash, self.package.header.raw, usedforsecurity=False)
+            faults += self.judge("header signature", self.rsa, digest)
+        if self.pgp is not None:
+            faults += self.judge("signature", self.pgp, self.both)
+        return faults
+
+    def judge(self, name: str, signature: Signature, digest: Any) -> list[str]:
+        if signature.key_id not in {key.id for key in self.ring.keys}:
+            return [f"{name} is of key {signature.key_id}, not of {self.ring.primary.id}"]
+        digest.update(signature.trailer)
+        value = digest.digest()
+        if value[:2] != signature.left or not self.ring.verifies(signature, value):
+            return [f"{name} is wrong"]
+        return []
+
+
+def _hex(raw: bytes | None) -> str | None:
+    return raw.hex() if raw is not None else None
