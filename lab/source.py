@@ -10,21 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from core.progress import Report, track
 from core.state import lock, publish
 from lab import source_image, source_machine, source_tree
+from lab.estate import Estate
 from lab.source_run import run
 
 ANSWER_WITHIN = 240  # seconds; 35 on an idle machine
-
-
-class Estate(Protocol):
-    """What the source needs to know of the lab: its directory, where keys and known_hosts lie."""
-
-    @property
-    def directory(self) -> Path: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +118,7 @@ def _tidy(home: Path, keep: Path) -> None:
 
 def _identity(estate: Estate) -> source_image.Identity:
     """The engineer's key of the lab and the server's host key; made once, then kept."""
-    engineer, host = estate.directory / "id_rsa", _home(estate) / "ssh_host_rsa_key"
+    engineer, host = estate.key, _home(estate) / "ssh_host_rsa_key"
     for private, comment in ((engineer, "groundlift-lab"), (host, "web1")):
         private.parent.mkdir(parents=True, exist_ok=True)
         with _alone(private):
@@ -143,7 +136,7 @@ def _pin(estate: Estate) -> None:
     """Write the server's host key into the lab's known_hosts, in place of a former one."""
     address = source_tree.Machine().address
     kind, key = Path(f"{_home(estate) / 'ssh_host_rsa_key'}.pub").read_text().split()[:2]
-    known = estate.directory / "known_hosts"
+    known = estate.known_hosts
     line = f"{address} {kind} {key}"
     with _alone(known):
         lines = known.read_text().splitlines() if known.exists() else []

@@ -107,12 +107,23 @@ def _spans(text: str) -> list[tuple[int, int]]:
     return [(int(pair[0]), int(pair[-1])) for pair in pairs]
 
 
+def _splice(work: Path) -> str:
+    """The local command that puts the root file system where its logical volume lies: the first
+    extents of the partition, behind 1 MiB of LVM's own. Inside the appliance the same copy takes
+    50 s under emulation. Were the place ever another, the mount that follows would fail."""
+    place = LVM_FIRST * 512 // MIB + 1
+    source, target = (
+        f"{key}={work / name}" for key, name in (("if", "root.img"), ("of", "disk.raw"))
+    )
+    options = ("bs=1M", f"seek={place}", "conv=sparse,notrunc", "status=none")
+    return shlex.join(("dd", source, target, *options))
+
+
 def _script(work: Path, identity: Identity) -> str:
     """Guestfish's commands from an empty disk to one that boots."""
     quoted = {path: shlex.quote(str(file)) for path, file in identity.files.items()}
     lines = [
         f"add-drive {shlex.quote(str(work / 'disk.raw'))} format:raw cachemode:unsafe",
-        f"add-drive {shlex.quote(str(work / 'root.img'))} format:raw cachemode:unsafe",
         "run",
         "part-init /dev/sda mbr",
         f"part-add /dev/sda p {BOOT_FIRST} {LVM_FIRST - 1}",
@@ -123,7 +134,8 @@ def _script(work: Path, identity: Identity) -> str:
         "vgcreate vg_web1 /dev/sda2",
         f"lvcreate lv_root vg_web1 {ROOT // MIB}",
         f"lvcreate lv_swap vg_web1 {SWAP // MIB}",
-        "copy-device-to-device /dev/sdb /dev/vg_web1/lv_root sparse:true",
+        f"!{_splice(work)}",
+        "blockdev-flushbufs /dev/vg_web1/lv_root",
         f"mkfs ext4 /dev/sda1 features:{FEATURES} label:boot",
         "mkswap /dev/vg_web1/lv_swap",
         "mount /dev/vg_web1/lv_root /",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import OutsideFailed
+from lab.estate import BRIDGE, CONTROLLER, NETWORK_BITS
 from lab.source_run import run
 
 TAP = "gl-web1"
@@ -26,7 +27,7 @@ class Machine:
     directory: Path
     address: str
     mac: str
-    bridge: str = "gl-lab"
+    bridge: str = BRIDGE
 
     @property
     def disk(self) -> Path:
@@ -51,7 +52,7 @@ class Machine:
             "type=1,manufacturer=HP,product=ProLiant DL380 G5,serial=CZC7281GLB"
             ",uuid=31393735-3436-5a43-4337-323831474c42",
             *("-smbios", "type=3,manufacturer=HP,serial=CZC7281GLB"),
-            *("-drive", f"id=disk0,if=none,file={self.disk},format=qcow2,cache=unsafe"),
+            *("-drive", f"id=disk0,if=none,file={self.disk},format=qcow2,cache=writeback"),
             *("-device", "ide-hd,drive=disk0,bus=ide.0,serial=P61620D9SUK0A1"),
             *("-netdev", f"tap,id=net0,ifname={TAP},script=no,downscript=no"),
             *("-device", f"e1000,netdev=net0,mac={self.mac}"),
@@ -88,7 +89,7 @@ def _plug(bridge: str) -> None:
     """A tap device on the bridge, which is made as the lab makes it when it is not there yet."""
     if not Path("/sys/class/net", bridge).exists():
         run(["ip", "link", "add", bridge, "type", "bridge"])
-        run(["ip", "address", "add", "10.77.0.1/24", "dev", bridge])
+        run(["ip", "address", "add", f"{CONTROLLER}/{NETWORK_BITS}", "dev", bridge])
         run(["ip", "link", "set", bridge, "up"])
     if not Path("/sys/class/net", TAP).exists():
         run(["ip", "tuntap", "add", TAP, "mode", "tap"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from core.errors import OutsideFailed
 from core.progress import Report, track
 from core.quantities import MIB
+from lab.estate import CONTROLLER
 from lab.source_run import run
 
 APP = Path(__file__).parent / "app"
@@ -39,13 +40,15 @@ PACKAGES = (
 )
 ARCHIVED = 200 * MIB
 # A server of this kind has no screen, no sound and no radio; their drivers and all manuals would be
-# a third of its disk.
+# a third of its disk. Without the RAID drivers its initramfs is rebuilt ten seconds sooner.
 LEFT_OUT = (
     "/usr/share/doc/*",
     "/usr/share/man/*",
     "/usr/share/locale/*",
     "/lib/modules/*/kernel/sound/*",
     "/lib/modules/*/kernel/drivers/gpu/*",
+    "/lib/modules/*/kernel/drivers/md/dm-raid.ko",
+    "/lib/modules/*/kernel/drivers/md/raid*.ko",
     "/lib/modules/*/kernel/drivers/media/*",
     "/lib/modules/*/kernel/drivers/net/wireless/*",
     "/lib/modules/*/kernel/drivers/staging/*",
@@ -59,7 +62,7 @@ class Machine:
     name: str = "web1"
     address: str = "10.77.0.50"
     netmask: str = "255.255.255.0"
-    gateway: str = "10.77.0.1"
+    gateway: str = CONTROLLER
     mac: str = "00:1b:78:31:0a:50"  # a prefix of Hewlett-Packard's
 
 
@@ -169,7 +172,11 @@ def _mmdebstrap(target: Path, store: Path, machine: Machine) -> list[str]:
         shutil.rmtree(directory, ignore_errors=True)
     # Debian's own way writes the initramfs while packages are configured, so this comes first.
     _place(early, "/etc/initramfs-tools/modules", (APP / "initramfs-modules").read_text())
-    _place(early, "/etc/initramfs-tools/conf.d/small.conf", "MODULES=list\nCOMPRESS=gzip\n")
+    _place(
+        early,
+        "/etc/initramfs-tools/conf.d/small.conf",
+        "MODULES=list\nCOMPRESS=gzip\nCOMPRESSLEVEL=1\n",
+    )
     for path, (text, mode) in files(machine).items():
         _place(late, path, text, mode)
     _place(late, "/customize.sh", (APP / "customize.sh").read_text(), 0o755)
