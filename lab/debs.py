@@ -1,4 +1,4 @@
-"""Debian packages as a source of real software: which are needed, where they lie, what they need."""
+"""Debian packages as a source of real software: which are needed, where they lie."""
 
 import re
 from collections.abc import Iterable
@@ -62,3 +62,24 @@ def _read(name: str, cache: Path) -> Deb:
 def unpack(deb: Deb, target: Path) -> None:
     """Its files below ``target``."""
     run(["dpkg-deb", "-x", str(deb.path), str(target)], timeout=300)
+
+
+def host_sources(suite: str) -> list[str]:
+    """This machine's own sources of Debian packages: the only ones known to answer."""
+    directory = Path("/etc/apt")
+    found = [directory / "sources.list", *sorted((directory / "sources.list.d").glob("*.list"))]
+    found += sorted((directory / "sources.list.d").glob("*.sources"))
+    fitting = [str(file) for file in found if file.exists() and suite in file.read_text()]
+    if not fitting:
+        raise OutsideFailed(
+            f"no source of {suite} packages in {directory}",
+            hint="the lab needs a Debian 12 machine with its apt sources in place",
+        )
+    return fitting
+
+
+def host_options() -> list[str]:
+    """What this machine says about dates of package lists, and its proxy, hold for a tree too."""
+    said = run(["apt-config", "dump"]).splitlines()
+    wanted = ("Acquire::Check-Valid-Until ", "Acquire::Check-Date ", "Acquire::http::Proxy ")
+    return [f"--aptopt={line.rstrip(';')}" for line in said if line.startswith(wanted)]
