@@ -172,10 +172,10 @@ class _Reader:
             if record.name in ("", "."):
                 continue
             full = f"{path}/{record.name}" if path else record.name
+            if record.link or record.moved:  # what was moved is found where it belongs, by its CL
+                continue
             if record.directory:
                 yield full, record.extent
-                continue
-            if record.link or record.moved:
                 continue
             parts.append(record.extent)
             if not record.more:

@@ -1,0 +1,167 @@
+"""Package verification: rpmkeys says the same in every case; damage never raises."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isomirror.openpgp import BadKey, KeyRing, Malformed, packets, read_key, read_signature
+from isomirror.rpmfile import SIG_PGP, SIG_RSA, BadPackage, read_package
+from isomirror.verify import Verdict, verify
+from tests.unit.isomirror.conftest import Key, sh, sign
+
+GENUINE = Path(__file__).parents[3].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def ring(key: Key) -> KeyRing:
+    return read_key(key.public.read_bytes(), "key")
+
+
+@pytest.fixture(scope="session")
+def rpmkeys(tmp_path_factory: pytest.TempPathFactory, key: Key) -> tuple[str, ...]:
+    command = ("rpmkeys", "--dbpath", str(tmp_path_factory.mktemp("db")))
+    sh(*command, "--import", str(key.public))
+    return command
+
+
+def look(path: Path, ring: KeyRing) -> Verdict:
+    with path.open("rb") as file:
+        return verify(iter(lambda: file.read(4096), b""), ring)
+
+
+def signature_versions(path: Path) -> set[tuple[int, str]]:
+    found = set()
+    package = read_package(path.read_bytes())
+    for tag in (SIG_RSA, SIG_PGP):
+        raw = package.signature.binary(tag)
+        if raw:
+            signature = read_signature(raw)
+            found.add((signature.version, signature.hash))
+    return found
+
+
+def test_every_kind_of_signature_is_accepted_as_rpmkeys_does(
+    packages: dict[str, Path], ring: KeyRing, rpmkeys: tuple[str, ...]
+) -> None:
+    kinds = set()
+    for path in packages.values():
+        verdict = look(path, ring)
+        assert verdict.faults == ()
+        assert verdict.size == path.stat().st_size
+        assert "OK" in sh(*rpmkeys, "-K", str(path))
+        kinds |= signature_versions(path)
+    assert kinds == {(4, "sha1"), (4, "sha256"), (4, "sha512")}
+
+
+def test_a_version_3_signature_like_centos_6_s_own_is_accepted(
+    tmp_path: Path, packages: dict[str, Path], ring: KeyRing, rpmkeys: tuple[str, ...], key: Key
+) -> None:
+    path = tmp_path / "v3.rpm"
+    path.write_bytes(packages["alpha"].read_bytes())
+    home = tmp_path / "gpg1"
+    home.mkdir(mode=0o700)
+    secret = ("gpg", "--homedir", str(key.home), "--batch", "--export-secret-keys", key.name)
+    exported = subprocess.run(secret, capture_output=True).stdout
+    first = ("gpg1", "--homedir", str(home), "--batch", "-q")
+    subprocess.run((*first, "--import"), input=exported, capture_output=True)
+    wrapper = tmp_path / "gpg-v3"
+    wrapper.write_text(f'#!/bin/sh\nexec gpg1 --homedir {home} --force-v3-sigs "$@"\n')
+    wrapper.chmod(0o755)
+    sh(
+        "rpmsign", "--define", f"__gpg {wrapper}", "--define", f"_gpg_name {key.name}",
+        "--define", f"_gpg_path {home}", "--define", "_gpg_digest_algo sha1", "--rpmv3",
+        "--define",
+        "__gpg_sign_cmd %{__gpg} gpg1 --batch --no-armor --digest-algo sha1 --force-v3-sigs "
+        '-u "%{_gpg_name}" -sbo %{__signature_filename} %{__plaintext_filename}',
+        "--resign", str(path),
+    )  # fmt: skip
+    assert signature_versions(path) == {(3, "sha1")}
+    assert look(path, ring).faults == ()
+    assert "OK" in sh(*rpmkeys, "-K", str(path))
+
+
+@pytest.mark.skipif(not GENUINE.exists(), reason="the genuine EL6 package is not on this machine")
+def test_a_genuine_centos_6_package_verifies_though_its_key_has_expired() -> None:
+    ring = read_key((GENUINE / "RPM-GPG-KEY-CentOS-6").read_bytes(), "key")
+    assert ring.primary.fingerprint == "C1DAC52D1664E8A4386DBA430946FCA2C105B9DE"
+    assert ring.expires is not None
+    verdict = look(GENUINE / "centos-release-6-0.el6.centos.5.x86_64.rpm", ring)
+    assert (verdict.faults, verdict.nevra) == ((), "centos-release-6-0.el6.centos.5.x86_64")
+
+
+@pytest.mark.parametrize("name", ["alpha", "gamma"])
+@pytest.mark.parametrize("where", ["header", "payload", "signature", "end"])
+def test_a_changed_byte_is_found_where_rpmkeys_finds_it(
+    tmp_path: Path, packages: dict[str, Path], ring: KeyRing, rpmkeys: tuple[str, ...],
+    name: str, where: str,
+) -> None:  # fmt: skip
+    raw = bytearray(packages[name].read_bytes())
+    package = read_package(bytes(raw))
+    spot = {
+        "header": package.payload - 100,
+        "payload": package.payload + 500,
+        "signature": raw.index(package.signature.binary(SIG_RSA) or b"?") + 60,
+        "end": len(raw) - 1,
+    }[where]
+    raw[spot] ^= 1
+    bad = tmp_path / "bad.rpm"
+    bad.write_bytes(raw)
+    assert look(bad, ring).faults
+    assert subprocess.run((*rpmkeys, "-K", str(bad)), capture_output=True).returncode
+
+
+def test_a_package_cut_short_is_a_fault(packages: dict[str, Path], ring: KeyRing) -> None:
+    raw = packages["beta"].read_bytes()
+    for end in (0, 50, 200, 2000, len(raw) - 1):
+        assert verify([raw[:end]], ring).faults
+
+
+def test_an_unsigned_package_and_a_stranger_s_are_faults(
+    tmp_path: Path, packages: dict[str, Path], ring: KeyRing, stranger: Key
+) -> None:
+    bare, other = tmp_path / "bare.rpm", tmp_path / "other.rpm"
+    for path in (bare, other):
+        path.write_bytes(packages["beta"].read_bytes())
+    sh("rpmsign", "--delsign", str(bare))
+    assert look(bare, ring).faults == ("not signed",)
+    sign(other, stranger, "sha256")
+    assert all(stranger.fingerprint[-16:] in fault for fault in look(other, ring).faults)
+
+
+def test_no_key_is_a_problem(tmp_path: Path) -> None:
+    for raw in (b"", b"hello", b"\x99\x01", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n!!\n"):
+        with pytest.raises(BadKey):
+            read_key(raw, "key")
+
+
+@settings(max_examples=400, deadline=1000)
+@given(data=st.data())
+def test_any_damage_to_a_package_gives_a_verdict_in_bounded_time(
+    packages: dict[str, Path], ring: KeyRing, data: st.DataObject
+) -> None:
+    raw = bytearray(packages["alpha"].read_bytes()[:6000])
+    for _ in range(data.draw(st.integers(1, 10))):
+        offset = data.draw(st.integers(0, len(raw) - 1))
+        piece = data.draw(st.binary(min_size=1, max_size=8))
+        raw[offset : offset + len(piece)] = piece
+    start = time.monotonic()
+    assert verify([bytes(raw)], ring).faults
+    assert time.monotonic() - start < 1
+
+
+@settings(max_examples=300, deadline=1000)
+@given(st.binary(max_size=400))
+def test_any_bytes_as_headers_or_packets_give_their_own_errors(raw: bytes) -> None:
+    for read, error in (
+        (lambda: read_package(b"\xed\xab\xee\xdb" + bytes(92) + raw), BadPackage),
+        (lambda: list(packets(raw)), Malformed),
+        (lambda: read_signature(raw), Malformed),
+    ):
+        try:
+            read()
+        except error:
+            continue
