@@ -19,7 +19,7 @@ from core.progress import Meter, Report, Unit, track
 from core.rules import Answer, Finding, Severity, blockers, judge
 from core.state import lock, publish, publish_model, sync_directory
 from isomirror import repository
-from isomirror.iso9660 import Extent, Index, read_extents, read_file
+from isomirror.iso9660 import Extent, Index, UnreadableDisc, read_extents, read_file
 from isomirror.media import RULES, Medium, implanted_sum, look
 from isomirror.openpgp import BadKey, KeyRing, read_key
 from isomirror.repository import Verified
@@ -81,6 +81,10 @@ class _Disc:
     medium: Medium
     index: Index
     check: DiscCheck
+
+
+class WrongKey(Blocked):
+    """The key on the disc is not the one that is pinned; nothing was published."""
 
 
 class MediaBlocked(Blocked):
@@ -164,7 +168,7 @@ def _key(
         raise BadKey("the disc has no key file", where=where, hint="give one with --key FILE")
     ring = read_key(raw, where)
     if ring.primary.fingerprint != fingerprint:
-        raise BadKey(
+        raise WrongKey(
             f"the key is {ring.primary.fingerprint}, pinned is {fingerprint}", where=where,
             hint="if you trust this key, having compared it with its publisher, "
             "pin it with --fingerprint",
@@ -205,8 +209,14 @@ def _check(medium: Medium, index: Index, ring: KeyRing, mirror: Path, report: Re
         ThreadPoolExecutor(max_workers=1) as beside,
     ):
         summing = beside.submit(implanted_sum, medium, meter.advance) if medium.implanted else None
-        good, bad = _packages(medium, index, order, ring, meter)
-        right = summing.result() if summing else None
+        try:
+            good, bad = _packages(medium, index, order, ring, meter)
+            right = summing.result() if summing else None
+        except OSError as fault:
+            raise UnreadableDisc(
+                f"reading failed: {fault.strerror}", where=medium.path,
+                hint="the disk that holds the image fails there: copy the disc to another one",
+            ) from fault  # fmt: skip
     check = DiscCheck(
         identity=medium.identity, fingerprint=fingerprint, sum_right=right, packages=good, bad=bad
     )

@@ -129,7 +129,7 @@ class _Pass:
             return False, f"reading stopped at byte {self.position}: {_said(fault)}"
         finally:
             with self.change:  # nobody needs to wait for this thread any more
-                self.position = max(self.medium.size, self.end)
+                self.position = 1 << 62
                 self.change.notify_all()
 
     def advance(self, count: int) -> None:
@@ -148,7 +148,9 @@ class _Pass:
             with Path(self.medium.path).open("rb") as file:
                 verdict = verify(self.pieces(file, extents), self.ring)
         except (BadDisc, OSError) as fault:
-            verdict = Verdict("", self.index.size(name), "", b"", (f"can't be read: {_said(fault)}",))
+            verdict = Verdict(
+                "", self.index.size(name), "", b"", (f"can't be read: {_said(fault)}",)
+            )
         with self.change:
             self.open.discard(extents[0].offset)
             self.meter.advance(verdict.size)

@@ -11,18 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from core.errors import OutsideFailed
+from core.errors import Blocked, OutsideFailed
 
 SECTOR = 2048
 DEPTH = 32
 ENTRIES = 500_000
 DIRECTORY = 64 * 1024 * 1024
+DIRECTORIES = 256 * 1024 * 1024  # all directories of a disc together
 CONTINUATIONS = 64
 NAME = 1024
 
 
-class BadDisc(OutsideFailed):
+class BadDisc(Blocked):
     """A disc image is damaged, is no ISO 9660, or was made to mislead its reader."""
+
+
+class UnreadableDisc(OutsideFailed):
+    """The file of a disc image can't be read: the disk or the network it lies on fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +75,12 @@ class _Record:
 
 
 def read_index(image: Path) -> Index:
-    """The names and extents of ``image``. Raises BadDisc."""
+    """The names and extents of ``image``. Raises BadDisc, or UnreadableDisc."""
     try:
         with image.open("rb") as file:
             return _Reader(file, image).index()
     except OSError as fault:
-        raise BadDisc(
+        raise UnreadableDisc(
             f"can't read the image: {fault.strerror}",
             where=str(image),
             hint="check the path, and the disc or disk it lies on",
@@ -111,11 +116,18 @@ class _Reader:
         self.length = file.seek(0, 2)
         self.skip = 0
         self.block = SECTOR
+        self.claimed = 0
+        self.entries = 0
+        self.listed = 0
         self.files: dict[str, tuple[Extent, ...]] = {}
         self.directories: set[str] = set()
 
     def bad(self, text: str) -> BadDisc:
-        return BadDisc(text, where=str(self.image), hint="copy the disc again and compare its sum")
+        kind = BadDisc
+        if self.length < self.claimed:
+            kind = CutShort
+            text = f"{self.length} bytes, the volume descriptor says {self.claimed}: {text}"
+        return kind(text, where=self.image.name, hint="copy the disc again and compare its sum")
 
     def index(self) -> Index:
         volume, root = self.volume()
@@ -128,10 +140,15 @@ class _Reader:
             path, extent, depth = waiting.pop()
             if extent.offset in seen:
                 raise self.bad(f"the directory /{path} lies inside itself or is listed twice")
+            self.listed += extent.length
+            if self.listed > DIRECTORIES:
+                raise self.bad(f"the directories claim more than {DIRECTORIES} bytes")
             if depth > DEPTH:
                 raise self.bad(f"directories are nested deeper than {DEPTH} below /{path}")
             seen.add(extent.offset)
             for name, found in self.directory(path, extent):
+                if name in self.files or name in self.directories:
+                    raise self.bad(f"/{name} is listed twice")
                 waiting.append((name, found, depth + 1))
                 self.directories.add(name)
         return Index(volume, self.files, frozenset(self.directories))
@@ -158,6 +175,7 @@ class _Reader:
             size=struct.unpack_from("<I", raw, 80)[0] * self.block,
             application_use=raw[883:1395],
         )
+        self.claimed = volume.size
         root = self.record(raw[156:190])
         if root is None:
             raise self.bad("the root directory record is damaged")
@@ -187,8 +205,6 @@ class _Reader:
     def note(self, path: str, extents: tuple[Extent, ...]) -> None:
         if path in self.files or path in self.directories:
             raise self.bad(f"/{path} is listed twice")
-        if len(self.files) >= ENTRIES:
-            raise self.bad(f"more than {ENTRIES} files")
         for extent in extents:
             if extent.length and extent.offset + extent.length > self.length:
                 raise self.bad(
@@ -205,6 +221,9 @@ class _Reader:
                 record = self.record(block[position : position + block[position]])
                 if record is None:
                     raise self.bad(f"a damaged directory record in block {start // self.block}")
+                self.entries += 1
+                if self.entries > ENTRIES:
+                    raise self.bad(f"more than {ENTRIES} names")
                 yield record
                 position += block[position]
 
@@ -212,6 +231,8 @@ class _Reader:
         if len(raw) < 34 or raw[0] != len(raw) or 33 + raw[32] > len(raw):
             return None
         block, size = struct.unpack_from("<I4xI", raw, 2)
+        if raw[26] or raw[27]:
+            raise self.bad("a file is interleaved, which no installation disc is")
         flags, name = raw[25], raw[33 : 33 + raw[32]]
         after = 33 + len(name) + (1 - len(name) % 2)
         rock = self.rock_ridge(raw[after + self.skip :])
@@ -219,7 +240,8 @@ class _Reader:
             shown = "."
         else:
             shown = self.checked(rock.name if rock.name is not None else _iso_name(name))
-        extent = Extent((rock.child or block) * self.block, size)
+        attributes = raw[1]  # blocks of an extended attribute record in front of the data
+        extent = Extent((rock.child or block + attributes) * self.block, size)
         if rock.child:
             extent = self.relocated(extent)
         directory = bool(flags & 2) or rock.child is not None

@@ -19,6 +19,8 @@ IMPLANT = re.compile(rb"ISO MD5SUM = ([0-9a-f]{32});SKIPSECTORS = (\d{1,6});")
 PVD = 16 * SECTOR
 APPLICATION_USE = PVD + 883
 SMALL = 64 * 1024
+RELEASE = re.compile(r"\d{1,3}\.\d{1,3}")
+ARCH = re.compile(r"[a-z0-9_]{1,16}")  # becomes a part of addresses
 
 
 class Medium(Document):
@@ -100,8 +102,13 @@ def _discinfo(text: str) -> tuple[str, str, str, tuple[int, ...], bool]:
     numbers = lines[3] if len(lines) > 3 else "ALL"
     every = numbers.upper() in ("ALL", "")
     discs = tuple(int(part) for part in numbers.split(",") if part.strip().isdigit())
-    found = re.search(r"\d+\.\d+", lines[1])
-    return lines[0], found[0] if found else "", lines[2], discs[:16], every
+    arch = lines[2] if ARCH.fullmatch(lines[2]) else ""
+    return lines[0], _release(lines[1]), arch, discs[:16], every
+
+
+def _release(text: str) -> str:
+    found = RELEASE.search(text)
+    return found[0] if found else ""
 
 
 def _treeinfo(text: str) -> tuple[str, str]:
@@ -109,7 +116,8 @@ def _treeinfo(text: str) -> tuple[str, str]:
     try:
         parser.read_string(text)
         general = parser["general"]
-        return general.get("version", "")[:80], general.get("arch", "")[:80]
+        arch = general.get("arch", "")
+        return _release(general.get("version", "")), arch if ARCH.fullmatch(arch) else ""
     except (configparser.Error, KeyError):
         return "", ""
 
@@ -120,26 +128,6 @@ def _package_release(names: list[str]) -> str:
         if found:
             return f"{found[1]}.{found[2]}"
     return ""
-
-
-def implanted_sum(medium: Medium, progress: Callable[[int], None]) -> bool:
-    """Whether the md5 that isomd5sum implanted is right: over all but the last ``skip`` sectors of
-    the volume, with the field that holds it read as spaces."""
-    digest = hashlib.md5(usedforsecurity=False)
-    end = medium.volume_size - medium.skip * SECTOR
-    blank = range(APPLICATION_USE, APPLICATION_USE + 512)
-    with Path(medium.path).open("rb") as file:
-        position = 0
-        while position < end:
-            piece = file.read(min(1 << 20, end - position))
-            if not piece:
-                return False
-            if position == 0:
-                piece = piece[: blank.start] + b" " * 512 + piece[blank.stop :]
-            digest.update(piece)
-            position += len(piece)
-            progress(len(piece))
-    return digest.hexdigest() == medium.implanted
 
 
 Media = tuple[Medium, ...]
@@ -174,13 +162,22 @@ def _says_release(medium: Medium) -> Outcome:
     told = {
         ".discinfo": medium.release,
         ".treeinfo": medium.tree_release,
-        "volume id": found[0] if (found := re.search(r"\d+\.\d+", medium.volume)) else "",
+        "volume id": _release(medium.volume),
         "centos-release": medium.package_release,
     }
     told = {mark: release for mark, release in told.items() if release}
     seen = ", ".join(f"{mark} {release}" for mark, release in told.items())
     if not told:
         return unknown("no mark tells the release")
+    return passed(seen) if len(set(told.values())) == 1 else failed(seen)
+
+
+def _says_arch(medium: Medium) -> Outcome:
+    told = {".discinfo": medium.arch, ".treeinfo": medium.tree_arch}
+    told = {mark: arch for mark, arch in told.items() if arch}
+    seen = ", ".join(f"{mark} {arch}" for mark, arch in told.items())
+    if not told:
+        return unknown("no mark tells the architecture")
     return passed(seen) if len(set(told.values())) == 1 else failed(seen)
 
 
@@ -222,7 +219,7 @@ def _first_disc(media: Media) -> Outcome:
 
 
 BLOCKER = Severity.BLOCKER
-RULES: tuple[Rule[Media], ...] = (
+EACH: tuple[Rule[Media], ...] = (
     Rule(
         "media.image_whole", "The image is as long as its volume", BLOCKER,
         "the copy is cut short: copy the disc again", _each(_whole),
@@ -236,9 +233,15 @@ RULES: tuple[Rule[Media], ...] = (
         "the disc was put together from different releases: take an original", _each(_says_release),
     ),
     Rule(
+        "media.arch_agreed", "All marks of a disc tell the same architecture", BLOCKER,
+        "the disc was put together from different discs: take an original", _each(_says_arch),
+    ),
+    Rule(
         "media.sum_implanted", "The disc carries its own checksum", Severity.WARNING,
         "compare the ISO file with the publisher's checksum file by hand", _each(_sum),
     ),
+)  # fmt: skip
+SET: tuple[Rule[Media], ...] = (
     Rule(
         "media.release_same", "All discs are of one release", BLOCKER,
         "give the discs of one set: same disc id, release and architecture", _one_release,

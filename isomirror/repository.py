@@ -4,8 +4,12 @@ Read by yum 3.2.29: gzip, sha256, no sqlite, comps as plain XML. createrepo_c re
 each package's head goes through a memfd; its sum and size come from verification.
 """
 
+import gzip
+import html
+import io
 import os
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,21 +17,12 @@ import createrepo_c
 
 from core.documents import Document
 from core.state import sync_directory
-from isomirror.iso9660 import Extent, Index, read_file
+from isomirror.check import Verified
+from isomirror.iso9660 import BadDisc, Extent, Index, read_extents, read_file
 from isomirror.media import Medium
 
 COMPS = 16 * 1024 * 1024
-HEAD = 80 * 1024 * 1024
-
-
-class Verified(Document):
-    """A package that verification has read to its end. ``head`` is the length of its headers."""
-
-    path: str
-    nevra: str
-    size: int
-    sha256: str
-    head: int
+LIST = 256 * 1024 * 1024
 
 
 class Disc(Document):
@@ -52,7 +47,7 @@ def merge(discs: tuple[tuple[Medium, Index], ...]) -> Tree:
     files: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {}
     for number, (_, index) in enumerate(discs):
         for path, extents in index.files.items():
-            wanted = path.startswith("Packages/") or number == 0
+            wanted = number == 0 or path.startswith("Packages/") or path.endswith(".rpm")
             table = path.rsplit("/", 1)[-1] == "TRANS.TBL"
             if wanted and not table and not path.startswith("repodata/"):
                 files.setdefault(path, (number, tuple((e.offset, e.length) for e in extents)))
@@ -67,6 +62,22 @@ def comps(medium: Medium, index: Index) -> bytes:
     names = [n for n in index.files if re.fullmatch(r"repodata/[^/]*comps[^/]*\.xml", n)]
     with Path(medium.path).open("rb") as file:
         return read_file(file, index.files[sorted(names)[0]], COMPS)
+
+
+def listed(medium: Medium, index: Index) -> frozenset[str] | None:
+    """The packages that the disc's own metadata lists, on whichever disc; None without metadata."""
+    names = [n for n in index.files if re.fullmatch(r"repodata/[^/]*primary\.xml\.gz", n)]
+    if not names:
+        return None
+    try:
+        with Path(medium.path).open("rb") as file:
+            raw = read_file(file, index.files[sorted(names)[0]], LIST)
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as packed:
+            text = packed.read(LIST)
+    except (BadDisc, OSError, EOFError, zlib.error):
+        return None  # a damaged file is found by the disc's own checksum
+    found = re.finditer(rb'<location [^<>]{0,400}?href="([^"<>]{1,1024})"', text)
+    return frozenset(html.unescape(match[1].decode("utf-8", "replace")) for match in found)
 
 
 def write(
@@ -97,8 +108,12 @@ def _package(image: str, extents: tuple[Extent, ...], verified: Verified) -> "cr
     memory = os.memfd_create("package")
     try:
         with Path(image).open("rb") as file:
-            file.seek(extents[0].offset)
-            os.write(memory, file.read(min(verified.head, HEAD, extents[0].length)))
+            left = verified.head
+            for piece in read_extents(file, extents, left):
+                os.write(memory, piece[:left])
+                left -= len(piece)
+                if left <= 0:
+                    break
         package = createrepo_c.package_from_rpm(
             f"/proc/self/fd/{memory}",
             checksum_type=createrepo_c.SHA256,

@@ -88,7 +88,7 @@ class Package:
         return Nevra(name, self.header.number(EPOCH) or 0, version, release, arch)
 
 
-def needed(raw: bytes) -> int:
+def needed(raw: bytes | bytearray) -> int:
     """How many bytes from the start are needed to go on reading the headers; ``len(raw)`` or less
     when ``raw`` holds them whole. Lets a caller read a package's head and no more."""
     end = LEAD
@@ -109,7 +109,7 @@ def read_package(raw: bytes) -> Package:
     return Package(signature, header, payload)
 
 
-def _sizes(raw: bytes, start: int) -> tuple[int, int]:
+def _sizes(raw: bytes | bytearray, start: int) -> tuple[int, int]:
     if raw[start : start + 4] != MAGIC:
         raise BadPackage(f"no header at byte {start}")
     count, store = struct.unpack_from(">II", raw, start + 8)

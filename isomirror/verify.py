@@ -1,8 +1,8 @@
 """Is a package what its maker signed? One pass over its bytes answers, wherever they lie.
 
 Every digest and every signature that the package carries must be right, the signature must be of
-the pinned key, and the payload must be covered: by SIGPGP, by MD5 or by a payload digest that the
-signed header holds.
+the pinned key, and it must cover the payload: directly (SIGPGP), or through a payload digest in a
+signed header. The MD5 alone covers nothing, because nobody signs it.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from typing import Any
 
 from isomirror.openpgp import KeyRing, Malformed, Signature, read_signature
 from isomirror.rpmfile import (
+    PAYLOAD_ALGORITHM,
     PAYLOAD_DIGEST,
     SIG_MD5,
     SIG_PGP,
@@ -39,7 +40,7 @@ class Verdict:
 def verify(pieces: Iterable[bytes], ring: KeyRing) -> Verdict:
     """Read a package to its end and judge it. Never raises on what the bytes hold."""
     whole = hashlib.sha256()
-    head, size, checks = b"", 0, None
+    head, size, checks = bytearray(), 0, None
     faults: list[str] = []
     for piece in pieces:
         whole.update(piece)
@@ -50,10 +51,10 @@ def verify(pieces: Iterable[bytes], ring: KeyRing) -> Verdict:
             head += piece
             try:
                 if len(head) >= needed(head):
-                    package = read_package(head)
+                    package = read_package(bytes(head))
                     checks = _Checks(package, ring)
-                    checks.feed(head[package.payload :])
-                    head = head[: package.payload]
+                    checks.feed(bytes(head[package.payload :]))
+                    del head[package.payload :]
             except BadPackage as fault:
                 faults.append(str(fault))
     if checks is None:
@@ -64,7 +65,7 @@ def verify(pieces: Iterable[bytes], ring: KeyRing) -> Verdict:
     except BadPackage as fault:
         name = ""
         faults.append(str(fault))
-    return Verdict(name, size, whole.hexdigest(), head, (*faults, *checks.faults()))
+    return Verdict(name, size, whole.hexdigest(), bytes(head), (*faults, *checks.faults()))
 
 
 class _Checks:
@@ -74,7 +75,10 @@ class _Checks:
         self.package, self.ring = package, ring
         header = package.header.raw
         self.md5 = hashlib.md5(header, usedforsecurity=False)
-        self.payload = hashlib.sha256()
+        self.claim = package.header.text(PAYLOAD_DIGEST)
+        self.payload = (
+            hashlib.sha256() if self.claim is not None else None
+        )  # EL6's own packages have none
         self.wrong: list[str] = []
         self.rsa = self.signature(SIG_RSA)
         self.pgp = self.signature(SIG_PGP)
@@ -92,7 +96,8 @@ class _Checks:
 
     def feed(self, piece: bytes) -> None:
         self.md5.update(piece)
-        self.payload.update(piece)
+        if self.payload is not None:
+            self.payload.update(piece)
         if self.both is not None:
             self.both.update(piece)
 
@@ -103,17 +108,18 @@ class _Checks:
         claims, header = self.package.signature, self.package.header
         faults = []
         sha1 = hashlib.sha1(header.raw, usedforsecurity=False).hexdigest()
-        payload = header.text(PAYLOAD_DIGEST)
+        payload = self.payload.hexdigest() if self.payload is not None else ""
         for name, claim, found in (
             ("header SHA-1", claims.text(SIG_SHA1), sha1),
             ("header SHA-256", claims.text(SIG_SHA256), hashlib.sha256(header.raw).hexdigest()),
             ("MD5", _hex(claims.binary(SIG_MD5)), self.md5.hexdigest()),
-            ("payload SHA-256", payload, self.payload.hexdigest()),
+            ("payload SHA-256", self.claim, payload),
         ):
             if claim is not None and claim != found:
                 faults.append(f"{name} is wrong: {found}, the package says {claim}")
-        covered = claims.binary(SIG_MD5) is not None or payload is not None or self.pgp is not None
-        return faults if covered else [*faults, "no digest covers the payload"]
+        if self.claim is not None and header.number(PAYLOAD_ALGORITHM) != 8:
+            faults.append("the payload digest is of a kind that is not known")
+        return faults
 
     def signatures(self) -> list[str]:
         if self.rsa is None and self.pgp is None:
@@ -124,6 +130,8 @@ class _Checks:
             faults += self.judge("header signature", self.rsa, digest)
         if self.pgp is not None:
             faults += self.judge("signature", self.pgp, self.both)
+        elif self.claim is None:
+            faults.append("no signature covers the payload")
         return faults
 
     def judge(self, name: str, signature: Signature, digest: Any) -> list[str]:

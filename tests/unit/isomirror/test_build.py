@@ -9,8 +9,7 @@ import pytest
 
 from core.progress import silent
 from core.rules import Finding, blockers
-from isomirror.build import MediaBlocked, build, current
-from isomirror.openpgp import BadKey
+from isomirror.build import MediaBlocked, WrongKey, build, current
 from tests.unit.isomirror.conftest import Discs, Key, sh, sign
 
 
@@ -142,7 +141,7 @@ def test_a_package_of_a_stranger_is_refused(tmp_path: Path, discs: Discs, strang
 def test_a_disc_with_another_key_than_the_pinned_one_is_refused(
     tmp_path: Path, discs: Discs, stranger: Key
 ) -> None:
-    with pytest.raises(BadKey, match=stranger.fingerprint):
+    with pytest.raises(WrongKey, match=stranger.fingerprint):
         build((discs.one, discs.two), tmp_path / "m", silent, fingerprint=stranger.fingerprint)
     assert not (tmp_path / "m" / "current").exists()
 

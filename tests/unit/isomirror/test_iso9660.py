@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isomirror.iso9660 import SECTOR, BadDisc, Extent, read_extents, read_index
+from isomirror.iso9660 import SECTOR, BadDisc, Extent, UnreadableDisc, read_extents, read_index
 from tests.unit.isomirror.conftest import Discs, sh
 
 GIB = 1 << 30
@@ -190,7 +190,7 @@ def test_an_image_cut_short_is_a_bad_disc(small: Path, length: int) -> None:
 
 
 def test_a_missing_image_is_a_problem_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(BadDisc, match="can't read"):
+    with pytest.raises(UnreadableDisc, match="can't read"):
         read_index(tmp_path / "none.iso")
 
 
