@@ -69,7 +69,8 @@ def build(tree: Path, identity: Identity, target: Path, report: Report) -> None:
         disk = work / "disk.raw"
         with disk.open("wb") as file:
             file.truncate(SIZE)
-        run(["guestfish"], stdin=_script(work, identity), environment=DIRECT, timeout=900)
+        script = _script(work, identity)
+        run(["guestfish"], stdin=script, environment=DIRECT, timeout=900, contained=True)
         meter.advance(text="partitions, LVM and GRUB")
     disk.rename(target)
     shutil.rmtree(work)

@@ -6,6 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from core.errors import OutsideFailed
 
+CONTAINER = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"),
+)
+
 
 def run(
     argv: Sequence[str],
@@ -13,11 +18,16 @@ def run(
     stdin: str = "",
     timeout: float = 60,
     environment: Mapping[str, str] | None = None,
+    contained: bool = False,
 ) -> str:
-    """Standard output of a program that ended well. Raises OutsideFailed with its last words."""
+    """Standard output of a program that ended well. Raises OutsideFailed with its last words.
+
+    A ``contained`` program ends with this process, however that ends, with all its children and
+    all its mounts: a killed build must not leave /dev mounted in a tree that the next one deletes.
+    """
     try:
         done = subprocess.run(
-            argv,
+            [*(CONTAINER if contained else ()), *argv],
             check=False,
             input=stdin,
             text=True,

@@ -151,7 +151,9 @@ def build(machine: Machine, store: Path, report: Report) -> Path:
     half = store / f"{tree.name}.half"
     half.mkdir()
     with track(report, "source server: packages"):
-        run(_mmdebstrap(half / "root", store, machine), timeout=1200)
+        run(_mmdebstrap(half / "root", store, machine), timeout=1200, contained=True)
+        for directory in ("early", "late"):
+            shutil.rmtree(store / directory)
         _archive(half / "root/srv/archive")
         (half / "root/boot").rename(half / "boot")  # it lies on a partition of its own
         (half / "root/boot").mkdir()
