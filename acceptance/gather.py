@@ -24,6 +24,7 @@ from migrate.source import SourceHost
 
 LIMIT = 16 * 1024 * 1024
 SIZES = ("size", "bytes", "memory", "used", "free", "room")
+HIDDEN = ("version", "inode", "modified", "skip")  # what a stage keeps for itself
 ROWS, COLUMNS, LONG = 60, 8, 300
 
 
@@ -179,14 +180,15 @@ def _facts(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
         elif isinstance(value, list):
             if value and all(not isinstance(item, dict | list) for item in value):
                 yield name, _short(", ".join(str(item) for item in value))
-        elif not isinstance(value, dict) and value not in ("", None) and key != "version":
+        elif not isinstance(value, dict) and value not in ("", None) and key not in HIDDEN:
             yield name, _readable(key, value)
 
 
 def _tables(data: dict[str, Any]) -> Iterator[Table]:
     for key, value in data.items():
         rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
-        columns = tuple(dict.fromkeys(k for row in rows for k in row))[:COLUMNS]
+        names = dict.fromkeys(key for row in rows for key in row if key not in HIDDEN)
+        columns = tuple(names)[:COLUMNS]
         if columns:
             cells = (tuple(_readable(c, row.get(c, "")) for c in columns) for row in rows[:ROWS])
             yield Table(key, columns, tuple(cells))

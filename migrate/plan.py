@@ -6,7 +6,6 @@ and never overwritten.
 
 import hashlib
 import json
-import re
 import uuid
 from ipaddress import IPv4Interface, ip_interface
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import AfterValidator, Field
 from core.documents import Document, load
 from core.errors import BadDocument, UsageProblem
 from core.quantities import GIB, MIB, size
-from migrate.rules.software import SYSTEM
+from migrate.rules.software import DATABASE_SERVICES, SYSTEM
 from migrate.rules.subject import Subject
 from migrate.rules.system import VIRTIO
 from migrate.source import Interface, SourceHost
@@ -26,7 +25,6 @@ from migrate.source import Interface, SourceHost
 VERSION = 1
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "domain.groundlift")
 GRAINS = ((4 * GIB, 128 * MIB), (16 * GIB, 512 * MIB), (2**63, GIB))
-DATABASES = re.compile(r"mysql|maria|postgres|mongo|redis|oracle|slapd")
 MARK = "# as drafted: sha256:"
 
 
@@ -177,7 +175,7 @@ def _services(subject: Subject) -> tuple[str, ...]:
     if subject.described.quiesce:
         return subject.described.quiesce
     own = [s.name for s in subject.host.services if s.running and not SYSTEM.fullmatch(s.name)]
-    return tuple(sorted(own, key=lambda name: (bool(DATABASES.search(name)), name)))
+    return tuple(sorted(own, key=lambda name: (bool(DATABASE_SERVICES.search(name)), name)))
 
 
 def mountpoints(host: SourceHost) -> tuple[str, ...]:

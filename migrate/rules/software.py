@@ -11,6 +11,7 @@ from migrate.rules.subject import Subject, each, needs, one
 DATABASES = re.compile(
     r"\b(mysqld|mariadbd|postgres|postmaster|ora_pmon_\w+|mongod|redis-server|db2sysc|slapd)\b"
 )
+DATABASE_SERVICES = re.compile(r"mysql|maria|postgres|mongo|redis|oracle|dbora|db2|slapd|ldap")
 CLUSTERS = re.compile(
     r"\b(corosync|pacemakerd|cman|heartbeat|keepalived|clurgmgrd|crsd\.bin|ocssd\.bin|had|vcsd|drbd\w*)\b"
 )
@@ -54,6 +55,9 @@ def _database(subject: Subject) -> Outcome:
     programs = _running(subject, DATABASES)
     if not programs:
         return passed()
+    stops = [name for name in subject.described.quiesce if DATABASE_SERVICES.search(name)]
+    if stops:
+        return passed(f"{', '.join(programs)}; {', '.join(stops)} stops for the last pass")
     places = [f"{line.path} {size(int(line.text))}" for line in subject.host.databases]
     return failed(", ".join([*programs, *places]))
 
@@ -125,7 +129,7 @@ RULES: tuple[Rule[Subject], ...] = (
     ),
     Rule(
         "app.database",
-        "A database runs here",
+        "A database runs here that nobody stops for the last pass",
         Severity.WARNING,
         "Put its service into `quiesce` so that it is stopped for the last pass; for a large one "
         "prefer the database's own replication.",
