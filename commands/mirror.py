@@ -1,26 +1,26 @@
 """`groundlift mirror`: build, serve, status, stop."""
 
 import json
-import os
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from commands.background import Serving, announce, detach, end, running
 from commands.console import progress, show_findings
-from core.errors import OutsideFailed, UsageProblem
+from core.errors import UsageProblem
 from core.quantities import size
 from core.rules import Finding
-from core.state import State, publish
+from core.state import State
 from isomirror import build as building
 from isomirror.build import MediaBlocked
+from isomirror.release import Published, current
 from isomirror.serve import Catalogue, Server
 
-ISO = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+SERVING = "serve.json"
 
 
 @click.group()
@@ -29,8 +29,8 @@ def mirror() -> None:
 
 
 @mirror.command()
-@click.argument("images", nargs=-1, required=True, type=ISO)
-@click.option("--key", type=ISO, help="Public key file; default: the one on the disc.")
+@click.argument("images", nargs=-1, required=True, type=FILE)
+@click.option("--key", type=FILE, help="Public key file; default: the one on the disc.")
 @click.option(
     "--fingerprint",
     default=building.CENTOS_6,
@@ -77,49 +77,56 @@ def build(
 
 @mirror.command()
 @click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8077, show_default=True, help="Port to listen on.")
+@click.option(
+    "--port", default=8077, show_default=True, type=click.IntRange(1, 65535), help="Its port."
+)
 @click.option("--background", is_flag=True, help="Go on in the background; `mirror stop` ends it.")
+@click.option("--pid-file", type=FILE, help="Where the server is noted; default: <state>/mirror.")
 @click.pass_obj
-def serve(state: State, bind: str, port: int, background: bool) -> None:
+def serve(state: State, bind: str, port: int, background: bool, pid_file: Path | None) -> None:
     """Serve the published repository over HTTP, straight from the ISO files."""
     catalogue = Catalogue(state.mirror)
     catalogue.check()
+    identity = catalogue.published.identity
     url = f"http://{bind}:{port}{catalogue.prefix}"
-    running = serving(state)
-    if running and background:
-        if (
-            _told(state).get("url") == url
-            and _told(state).get("id") == catalogue.published.identity
-        ):
-            click.echo(f"already serving {url} (process {running})")
+    note = (pid_file or state.mirror / SERVING).absolute()
+    served = running(note)
+    if served and background:
+        if (served.url, served.identity) == (url, identity):
+            click.echo(f"already serving {url} (process {served.pid})")
             return
-        end(state, running)
+        end(served, note)  # it serves something else: another address, or a former release
+        served = None
     log = state.mirror / "access.log"
     server = Server((bind, port), catalogue, _logger(log))
     click.echo(f"serving {url}")
-    if background and not _detach(log):
+    if background and not detach(log, note):
         return
-    told = {"pid": os.getpid(), "url": url, "id": catalogue.published.identity}
-    publish(_pid_file(state), json.dumps(told))
+    if served is None:  # a second server in the foreground leaves the first one's note alone
+        announce(note, url, identity)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
+        signal.signal(number, lambda *_: threading.Thread(target=server.stop).start())
     try:
         server.serve_forever(poll_interval=0.2)
+        server.stop()  # waits for answers under way
     finally:
         server.server_close()
-        _pid_file(state).unlink(missing_ok=True)
+        if served is None:
+            note.unlink(missing_ok=True)
 
 
 @mirror.command()
+@click.option("--pid-file", type=FILE, help="Where the server is noted; default: <state>/mirror.")
 @click.pass_obj
-def stop(state: State) -> None:
-    """Stop the server that `mirror serve --background` started."""
-    running = serving(state)
-    if running is None:
+def stop(state: State, pid_file: Path | None) -> None:
+    """Stop the server that `mirror serve` started."""
+    note = pid_file or state.mirror / SERVING
+    served = running(note)
+    if served is None:
         click.echo("nothing is served")
         return
-    end(state, running)
-    click.echo(f"stopped process {running}")
+    end(served, note)
+    click.echo(f"stopped process {served.pid}")
 
 
 @mirror.command()
@@ -127,12 +134,11 @@ def stop(state: State) -> None:
 @click.pass_obj
 def status(state: State, as_json: bool) -> None:
     """Say what is published and verified, and whether it is served."""
-    found = building.current(state.mirror)
-    running = serving(state)
-    url = _told(state).get("url") if running else None
+    found = current(state.mirror)
+    served = running(state.mirror / SERVING)
+    url = served.url if served else None
     if as_json:
-        published = found and found.model_dump(mode="json")
-        click.echo(json.dumps({"published": published, "serving": url}, indent=2))
+        click.echo(json.dumps(_standing(found, served), indent=2))
         return
     if found is None:
         click.echo("nothing is published")
@@ -144,8 +150,18 @@ def status(state: State, as_json: bool) -> None:
     for medium in found.media:
         word = "unchanged" if medium.unchanged() else "MISSING OR REPLACED"
         click.echo(f"disc       {medium.name}: {size(medium.size)}, {medium.volume}, {word}")
-    click.echo(f"served     {url or 'no'}")
+    former = served and served.identity != found.identity
+    click.echo(f"served     {url or 'no'}{' (a former build: serve again)' if former else ''}")
     show_findings(found.findings)
+
+
+def _standing(found: Published | None, served: Serving | None) -> dict[str, object]:
+    return {
+        "published": found and found.model_dump(mode="json"),
+        "discs_unchanged": found and all(medium.unchanged() for medium in found.media),
+        "serving": served and served.url,
+        "serving_current": bool(served and found and served.identity == found.identity),
+    }
 
 
 def _findings(findings: tuple[Finding, ...], as_json: bool) -> None:
@@ -171,38 +187,6 @@ def _fingerprint(text: str) -> str:
     return digits
 
 
-def _pid_file(state: State) -> Path:
-    return state.mirror / "serve.json"
-
-
-def _told(state: State) -> dict[str, str]:
-    try:
-        told = json.loads(_pid_file(state).read_text())
-    except (OSError, ValueError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def serving(state: State) -> int | None:
-    """The server's process, if it lives and is ours."""
-    number = str(_told(state).get("pid", ""))
-    try:
-        line = Path("/proc", number, "cmdline").read_bytes() if number.isdigit() else b""
-    except OSError:
-        return None
-    return int(number) if b"\0mirror\0serve" in line else None
-
-
-def end(state: State, number: int) -> None:
-    """End the server and wait until it is gone."""
-    os.kill(number, signal.SIGTERM)
-    deadline = time.monotonic() + 10
-    while serving(state) == number:
-        if time.monotonic() > deadline:
-            raise OutsideFailed(f"the server (process {number}) does not stop")
-        time.sleep(0.05)
-
-
 def _logger(path: Path) -> Callable[[str], None]:
     file = path.open("a", buffering=1, encoding="utf-8")
     guard = threading.Lock()
@@ -212,18 +196,3 @@ def _logger(path: Path) -> Callable[[str], None]:
             file.write(line + "\n")
 
     return log
-
-
-def _detach(log: Path) -> bool:
-    """Go on in a process that no terminal ends; False in the one that was called."""
-    sys.stdout.flush()
-    if os.fork():
-        return False
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    null = os.open(os.devnull, os.O_RDWR)
-    out = os.open(log, os.O_WRONLY | os.O_APPEND)
-    for number, target in ((0, null), (1, out), (2, out)):
-        os.dup2(target, number)
-    return True

@@ -6,64 +6,23 @@ build goes on and an unchanged disc is not read again.
 """
 
 import hashlib
-import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from core.documents import Document, load
-from core.errors import BadDocument, Blocked
-from core.progress import Meter, Report, Unit, track
+from core.errors import Blocked
+from core.progress import Report, Unit, track
 from core.rules import Answer, Finding, Severity, blockers, judge
-from core.state import lock, publish, publish_model, sync_directory
+from core.state import lock, publish_model
 from isomirror import repository
-from isomirror.iso9660 import Extent, Index, UnreadableDisc, read_extents, read_file
-from isomirror.media import RULES, Medium, implanted_sum, look
+from isomirror.check import DiscCheck, read_disc
+from isomirror.iso9660 import BadDisc, CutShort, Index, read_file
+from isomirror.media import EACH, SET, Medium, look
 from isomirror.openpgp import BadKey, KeyRing, read_key
-from isomirror.repository import Verified
-from isomirror.verify import verify
+from isomirror.release import KEY_FILE, VERSION, Disc, Published, current, publish_release
 
 CENTOS_6 = "C1DAC52D1664E8A4386DBA430946FCA2C105B9DE"
-KEY_FILE = "RPM-GPG-KEY-CentOS-6"
-VERSION = 1
-
-
-class BadPackage(Document):
-    """A package that did not verify: where it lies, and why."""
-
-    path: str
-    offset: int
-    faults: tuple[str, ...]
-
-
-class DiscCheck(Document):
-    """What reading a whole disc came to."""
-
-    version: int = VERSION
-    identity: str
-    fingerprint: str
-    sum_right: bool | None
-    packages: tuple[Verified, ...]
-    bad: tuple[BadPackage, ...]
-
-
-class Published(Document):
-    """published.json: what the repository is made of. ``bytes`` counts packages."""
-
-    version: int = VERSION
-    identity: str
-    url_path: str
-    release: str
-    arch: str
-    packages: int
-    bytes: int
-    fingerprint: str
-    key: str
-    media: tuple[Medium, ...]
-    findings: tuple[Finding, ...]
-    when: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +33,6 @@ class Built:
     published: Published | None
     findings: tuple[Finding, ...]
     changed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Disc:
-    medium: Medium
-    index: Index
-    check: DiscCheck
-
-
-class WrongKey(Blocked):
-    """The key on the disc is not the one that is pinned; nothing was published."""
 
 
 class MediaBlocked(Blocked):
@@ -112,38 +60,61 @@ def build(
     """Verify ``images`` and publish them below ``mirror``. Raises MediaBlocked with findings."""
     mirror.mkdir(parents=True, exist_ok=True)
     with lock(mirror / "lock", "the mirror"):
-        with track(report, "look at the discs", len(images), Unit.ITEMS) as meter:
-            looked = []
-            for image in images:
-                looked.append(look(image))
-                meter.advance()
-        looked.sort(key=lambda pair: (not pair[0].repodata, pair[0].discs, pair[0].name))
+        looked, findings = _look(images, report)
         media = tuple(medium for medium, _ in looked)
-        findings = judge(RULES, media)
-        if blockers(findings):
-            raise MediaBlocked(findings)
-        ring, raw = _key(looked[0][0], looked[0][1], key, fingerprint)
+        ring, raw, found = _key(looked[0][0], looked[0][1], key, fingerprint)
+        findings += found
+        _go_on(findings)
         identity = _identity(media, fingerprint)
         old = current(mirror)
         if old is not None and old.identity == identity:
             return Built(old, old.findings, changed=False)
         findings += _key_findings(ring, now or datetime.now(UTC))
-        discs = tuple(
-            _Disc(m, index, _check(m, index, ring, mirror, report)) for m, index in looked
-        )
+        discs = tuple(Disc(m, i, _check(m, i, ring, mirror, report)) for m, i in looked)
         findings += tuple(finding for disc in discs for finding in _judged(disc))
-        if blockers(findings):
-            raise MediaBlocked(findings)
+        findings += _together(discs)
+        _go_on(findings)
         if dry_run:
             return Built(None, findings, changed=False)
-        published = _publish(discs, mirror, raw, identity, ring, findings, report)
+        published = publish_release(discs, mirror, raw, identity, fingerprint, findings, report)
         return Built(published, findings, changed=True)
 
 
-def current(mirror: Path) -> Published | None:
-    """What is published now, if anything is."""
-    path = mirror / "current" / "published.json"
-    return load(path, Published) if path.exists() else None
+def _go_on(findings: tuple[Finding, ...]) -> None:
+    if blockers(findings):
+        raise MediaBlocked(findings)
+
+
+def _look(
+    images: Sequence[Path], report: Report
+) -> tuple[list[tuple[Medium, Index]], tuple[Finding, ...]]:
+    """Every disc, disc 1 first, and what the rules say; an unreadable one hides no other's
+    findings. Raises MediaBlocked."""
+    looked, unreadable = [], []
+    with track(report, "look at the discs", len(images), Unit.ITEMS) as meter:
+        for image in images:
+            try:
+                looked.append(look(image))
+            except BadDisc as fault:
+                unreadable.append(_unreadable(image, fault))
+            meter.advance()
+    looked.sort(key=lambda pair: (not pair[0].repodata, pair[0].discs, pair[0].name))
+    media = tuple(medium for medium, _ in looked)
+    rules = EACH if unreadable else (*EACH, *SET)  # half a set would look incomplete
+    findings = (*unreadable, *judge(rules, media))
+    _go_on(findings)
+    return looked, findings
+
+
+def _unreadable(image: Path, fault: BadDisc) -> Finding:
+    cut = isinstance(fault, CutShort)
+    return Finding(
+        rule="media.image_whole" if cut else "media.image_readable",
+        title="The image is as long as its volume" if cut else "The image can be read",
+        severity=Severity.BLOCKER, answer=Answer.FAIL, where=image.name, evidence=fault.message,
+        remediation="the copy is cut short: copy the disc again" if cut
+        else "copy the disc again and compare its checksum; give the DVDs' own ISO files",
+    )  # fmt: skip
 
 
 def _identity(media: tuple[Medium, ...], fingerprint: str) -> str:
@@ -153,7 +124,7 @@ def _identity(media: tuple[Medium, ...], fingerprint: str) -> str:
 
 def _key(
     medium: Medium, index: Index, given: Path | None, fingerprint: str
-) -> tuple[KeyRing, bytes]:
+) -> tuple[KeyRing, bytes, tuple[Finding, ...]]:
     """The key that packages must be signed with: from a file or the disc, but always the pinned."""
     where = str(given) if given else f"{medium.name}:/{KEY_FILE}"
     if given:
@@ -167,13 +138,16 @@ def _key(
     else:
         raise BadKey("the disc has no key file", where=where, hint="give one with --key FILE")
     ring = read_key(raw, where)
-    if ring.primary.fingerprint != fingerprint:
-        raise WrongKey(
-            f"the key is {ring.primary.fingerprint}, pinned is {fingerprint}", where=where,
-            hint="if you trust this key, having compared it with its publisher, "
-            "pin it with --fingerprint",
-        )  # fmt: skip
-    return ring, raw
+    if ring.primary.fingerprint == fingerprint:
+        return ring, raw, ()
+    finding = Finding(
+        rule="media.key_pinned", title="The key is the one that is pinned",
+        severity=Severity.BLOCKER, answer=Answer.FAIL, where=where,
+        evidence=f"the key is {ring.primary.fingerprint}, pinned is {fingerprint}",
+        remediation="the disc is not the publisher's; or, having compared the key with its "
+        "publisher, pin it with --fingerprint",
+    )  # fmt: skip
+    return ring, raw, (finding,)
 
 
 def _key_findings(ring: KeyRing, now: datetime) -> tuple[Finding, ...]:
@@ -192,62 +166,20 @@ def _key_findings(ring: KeyRing, now: datetime) -> tuple[Finding, ...]:
 def _check(medium: Medium, index: Index, ring: KeyRing, mirror: Path, report: Report) -> DiscCheck:
     """Read a disc to its end, or recall what reading it came to."""
     fingerprint = ring.primary.fingerprint
-    kept = mirror / "checked" / f"{medium.identity}-{fingerprint[-16:]}.json"
-    if kept.exists():
-        try:
-            return load(kept, DiscCheck)
-        except BadDocument:
-            kept.unlink()
-    order = sorted(
-        (name for name in index.files if name.endswith(".rpm")),
-        key=lambda name: index.files[name][0].offset,
-    )
-    total = sum(index.size(name) for name in order)
-    total += medium.volume_size - medium.skip * 2048 if medium.implanted else 0
-    with (
-        track(report, f"verify {medium.name}", total, Unit.BYTES) as meter,
-        ThreadPoolExecutor(max_workers=1) as beside,
-    ):
-        summing = beside.submit(implanted_sum, medium, meter.advance) if medium.implanted else None
-        try:
-            good, bad = _packages(medium, index, order, ring, meter)
-            right = summing.result() if summing else None
-        except OSError as fault:
-            raise UnreadableDisc(
-                f"reading failed: {fault.strerror}", where=medium.path,
-                hint="the disk that holds the image fails there: copy the disc to another one",
-            ) from fault  # fmt: skip
-    check = DiscCheck(
-        identity=medium.identity, fingerprint=fingerprint, sum_right=right, packages=good, bad=bad
-    )
-    if not bad and right is not False:
+    kept = mirror / "checked" / f"{medium.identity}-{fingerprint}.json"
+    try:
+        check = DiscCheck.model_validate_json(kept.read_bytes())
+        if (check.identity, check.fingerprint) == (medium.identity, fingerprint):
+            return check
+    except (OSError, ValueError):
+        pass  # not read yet, or written by something else: reading the disc is always right
+    check = read_disc(medium, index, ring, report)
+    if not check.bad and check.sum_right is not False:
         publish_model(kept, check)  # a bad disc is read again: its reader may have been at fault
     return check
 
 
-def _packages(
-    medium: Medium, index: Index, order: list[str], ring: KeyRing, meter: Meter
-) -> tuple[tuple[Verified, ...], tuple[BadPackage, ...]]:
-    good: list[Verified] = []
-    bad: list[BadPackage] = []
-    with Path(medium.path).open("rb") as file:
-        for name in order:
-            verdict = verify(read_extents(file, index.files[name]), ring)
-            meter.advance(verdict.size)
-            if verdict.faults:
-                at = index.files[name][0].offset
-                bad.append(BadPackage(path=name, offset=at, faults=verdict.faults))
-                continue
-            good.append(
-                Verified(
-                    path=name, nevra=verdict.nevra, size=verdict.size,
-                    sha256=verdict.sha256, head=len(verdict.head),
-                )
-            )  # fmt: skip
-    return tuple(good), tuple(bad)
-
-
-def _judged(disc: _Disc) -> list[Finding]:
+def _judged(disc: Disc) -> list[Finding]:
     name = disc.medium.name
     findings = [
         Finding(
@@ -258,16 +190,18 @@ def _judged(disc: _Disc) -> list[Finding]:
         )
         for bad in disc.check.bad
     ]  # fmt: skip
-    if disc.check.sum_right is False:
+    if disc.check.sum_right is not None:
+        right = disc.check.sum_right
         findings.append(
             Finding(
                 rule="media.sum_right", title="The disc's own checksum is right",
-                severity=Severity.BLOCKER, answer=Answer.FAIL, where=name,
-                evidence=f"the implanted md5 {disc.medium.implanted} is not the data's",
-                remediation="the copy is damaged: copy the disc again",
+                severity=Severity.BLOCKER, answer=Answer.PASS if right else Answer.FAIL, where=name,
+                evidence=f"implanted md5 {disc.medium.implanted}"
+                + (f"; {disc.check.sum_fault}" if not right else ""),
+                remediation="" if right else "the copy is damaged: copy the disc again",
             )
         )  # fmt: skip
-    elif not disc.check.bad:
+    if not disc.check.bad:
         findings.append(
             Finding(
                 rule="media.package_signed", title="The packages are what their maker signed",
@@ -275,57 +209,45 @@ def _judged(disc: _Disc) -> list[Finding]:
                 evidence=f"{len(disc.check.packages)} packages, key {disc.check.fingerprint}",
             )
         )  # fmt: skip
+    if not disc.medium.unchanged():
+        findings.append(
+            Finding(
+                rule="media.image_still", title="The image did not change while it was read",
+                severity=Severity.BLOCKER, answer=Answer.FAIL, where=name,
+                evidence="its size, time or inode is another now",
+                remediation="let the copy end first, then run again",
+            )
+        )  # fmt: skip
     return findings
 
 
-def _publish(
-    discs: tuple[_Disc, ...], mirror: Path, key: bytes, identity: str, ring: KeyRing,
-    findings: tuple[Finding, ...], report: Report,
-) -> Published:  # fmt: skip
-    """Write the release beside, then switch `current` over by one rename."""
-    first = discs[0].medium
-    release = first.release or first.tree_release or first.package_release
-    arch = first.arch or first.tree_arch
-    chosen: dict[str, tuple[str, tuple[Extent, ...], Verified]] = {}
+def _together(discs: tuple[Disc, ...]) -> tuple[Finding, ...]:
+    """What can only be seen of all discs side by side."""
+    findings = []
+    seen: dict[str, tuple[str, str]] = {}
     for disc in discs:
         for package in disc.check.packages:
-            entry = (disc.medium.path, disc.index.files[package.path], package)
-            chosen.setdefault(package.nevra, entry)
-    fresh = mirror / "releases" / f".{identity}.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    packages = tuple(chosen.values())
-    with track(report, "write metadata", len(packages), Unit.ITEMS) as meter:
-        groups = repository.comps(first, discs[0].index)
-        repository.write(fresh, packages, groups, meter.advance)
-    tree = repository.merge(tuple((disc.medium, disc.index) for disc in discs))
-    publish(fresh / "tree.json", tree.model_dump_json())
-    publish(fresh / KEY_FILE, key)
-    published = Published(
-        identity=identity, url_path=f"/centos/{release}/os/{arch}/", release=release, arch=arch,
-        packages=len(packages), bytes=sum(entry[2].size for entry in packages),
-        fingerprint=ring.primary.fingerprint, key=KEY_FILE,
-        media=tuple(disc.medium for disc in discs), findings=findings, when=datetime.now(UTC),
-    )  # fmt: skip
-    publish_model(fresh / "published.json", published)
-    final = mirror / "releases" / identity
-    shutil.rmtree(final, ignore_errors=True)
-    fresh.rename(final)
-    sync_directory(final.parent)
-    switch = mirror / ".current.new"
-    switch.unlink(missing_ok=True)
-    switch.symlink_to(Path("releases") / identity)
-    switch.replace(mirror / "current")
-    sync_directory(mirror)
-    _tidy(mirror, identity)
-    return published
-
-
-def _tidy(mirror: Path, keep: str) -> None:
-    """Drop former releases but the last one, so that a server that has it open goes on."""
-    old = sorted(
-        (path for path in (mirror / "releases").iterdir() if path.name != keep),
-        key=lambda path: path.stat().st_mtime,
-    )
-    for path in old[:-1]:
-        shutil.rmtree(path, ignore_errors=True)
+            name, sum_ = seen.setdefault(package.path, (disc.medium.name, package.sha256))
+            if sum_ != package.sha256:
+                findings.append(
+                    Finding(
+                        rule="media.package_once", title="A path holds one package on all discs",
+                        severity=Severity.BLOCKER, answer=Answer.FAIL,
+                        where=f"{disc.medium.name}:/{package.path}",
+                        evidence=f"another package has this path on {name}",
+                        remediation="give the discs of one set",
+                    )
+                )  # fmt: skip
+    listed = repository.listed(discs[0].medium, discs[0].index)
+    absent = sorted(listed - set(seen)) if listed and not any(d.check.bad for d in discs) else []
+    if absent:
+        findings.append(
+            Finding(
+                rule="media.listing_met", title="Every package that disc 1 lists is on a disc",
+                severity=Severity.WARNING, answer=Answer.FAIL, where=discs[0].medium.name,
+                evidence=f"{len(absent)} absent: {', '.join(absent[:5])}",
+                remediation="add the missing disc of the set, if there is one; what is absent "
+                "is not in the repository",
+            )
+        )  # fmt: skip
+    return tuple(findings)

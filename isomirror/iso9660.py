@@ -19,11 +19,16 @@ ENTRIES = 500_000
 DIRECTORY = 64 * 1024 * 1024
 DIRECTORIES = 256 * 1024 * 1024  # all directories of a disc together
 CONTINUATIONS = 64
+LINKS = 8  # files may share bytes (hard links), but not without end
 NAME = 1024
 
 
 class BadDisc(Blocked):
     """A disc image is damaged, is no ISO 9660, or was made to mislead its reader."""
+
+
+class CutShort(BadDisc):
+    """An image is shorter than its own volume descriptor says, and lacks files or names."""
 
 
 class UnreadableDisc(OutsideFailed):
@@ -119,15 +124,16 @@ class _Reader:
         self.claimed = 0
         self.entries = 0
         self.listed = 0
+        self.held = 0
         self.files: dict[str, tuple[Extent, ...]] = {}
         self.directories: set[str] = set()
 
     def bad(self, text: str) -> BadDisc:
-        kind = BadDisc
+        kind: type[BadDisc] = BadDisc
         if self.length < self.claimed:
             kind = CutShort
             text = f"{self.length} bytes, the volume descriptor says {self.claimed}: {text}"
-        return kind(text, where=self.image.name, hint="copy the disc again and compare its sum")
+        return kind(text, where=str(self.image), hint="copy the disc again and compare its sum")
 
     def index(self) -> Index:
         volume, root = self.volume()
@@ -186,6 +192,7 @@ class _Reader:
         if extent.length > DIRECTORY:
             raise self.bad(f"the directory /{path} claims {extent.length} bytes")
         parts: list[Extent] = []
+        whose = ""
         for record in self.records(self.file_bytes(extent, extent.length)):
             if record.name in ("", "."):
                 continue
@@ -195,12 +202,15 @@ class _Reader:
             if record.directory:
                 yield full, record.extent
                 continue
+            if parts and full != whose:
+                raise self.bad(f"/{whose} lacks its last part")
             parts.append(record.extent)
+            whose = full
             if not record.more:
                 self.note(full, tuple(parts))
                 parts = []
         if parts:
-            raise self.bad(f"the last file of /{path} lacks its last part")
+            raise self.bad(f"/{whose} lacks its last part")
 
     def note(self, path: str, extents: tuple[Extent, ...]) -> None:
         if path in self.files or path in self.directories:
@@ -211,6 +221,10 @@ class _Reader:
                     f"/{path} ends at byte {extent.offset + extent.length}, "
                     f"the image already at {self.length}"
                 )
+        size = sum(extent.length for extent in extents)
+        self.held += size
+        if size > self.length or self.held > LINKS * self.length:
+            raise self.bad(f"/{path} brings the files to {self.held} bytes, more than a disc holds")
         self.files[path] = extents
 
     def records(self, raw: bytes) -> Iterator[_Record]:

@@ -5,12 +5,14 @@ not published. Paths are looked up in the published tree, so no path of a client
 import html
 import os
 import re
+import select
 import socket
 import socketserver
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -18,11 +20,12 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from core.errors import Blocked, OutsideFailed, UsageProblem
-from isomirror.build import Published, current
+from isomirror.release import KEY_FILE, Published, current
 from isomirror.repository import Disc, Tree
 
 CONNECTIONS = 128
-IDLE = 30.0  # seconds a connection may say nothing
+IDLE = 30.0  # seconds a connection may say nothing, or take nothing of an answer
+GRACE = 5.0  # seconds that answers under way get when the server stops
 TYPES = {".xml": "text/xml", ".html": "text/html", ".rpm": "application/x-rpm"}
 
 
@@ -66,11 +69,11 @@ class Catalogue:
             disc = tree.discs[number]
             tag = f"{published.identity}-{extents[0][0]:x}-{extents[0][1]:x}"
             self._add(path, Entry(disc.path, extents, disc, disc.modified / 1e9, tag))
-        for file in sorted(release.glob("repodata/*")):
+        for file in (*sorted(release.glob("repodata/*")), release / KEY_FILE):
             facts = file.stat()
             tag = f"{published.identity}-{file.name}"
             entry = Entry(str(file), ((0, facts.st_size),), None, facts.st_mtime, tag)
-            self._add(f"repodata/{file.name}", entry)
+            self._add(str(file.relative_to(release)), entry)
         self.discs = tree.discs
 
     def _add(self, path: str, entry: Entry) -> None:
@@ -133,6 +136,9 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     ) -> None:
         self.catalogue, self.log = catalogue, log
         self.places = threading.BoundedSemaphore(CONNECTIONS)
+        self.stopping = threading.Event()
+        self.busy = 0
+        self.quiet = threading.Condition()
         try:
             super().__init__(address, Handler)
         except OSError as fault:
@@ -144,8 +150,30 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def process_request(self, request: socket.socket | tuple[bytes, socket.socket],
                         client_address: object) -> None:  # fmt: skip
         """Wait for a free place: a client too many waits in the queue and loses nothing."""
-        self.places.acquire()
+        while not self.places.acquire(timeout=0.2):
+            if self.stopping.is_set():
+                self.shutdown_request(request)
+                return
         super().process_request(request, client_address)
+
+    def stop(self) -> None:
+        """End serve_forever from another thread; answers under way get GRACE seconds to end."""
+        self.stopping.set()
+        self.shutdown()
+        with self.quiet:
+            self.quiet.wait_for(lambda: self.busy == 0, GRACE)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Count an answer under way."""
+        with self.quiet:
+            self.busy += 1
+        try:
+            yield
+        finally:
+            with self.quiet:
+                self.busy -= 1
+                self.quiet.notify_all()
 
     def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket],
                                client_address: object) -> None:  # fmt: skip
@@ -170,13 +198,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with a file, a part of it, or a listing."""
-        self._answer(body=True)
+        with self.server.answering():
+            self._answer(body=True)
 
     def do_HEAD(self) -> None:
         """As GET without the body."""
-        self._answer(body=False)
+        with self.server.answering():
+            self._answer(body=False)
 
     def _answer(self, *, body: bool) -> None:
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # a body is never read: it must not pass for a request
+        if self.server.stopping.is_set():
+            self.close_connection = True
         path = urllib.parse.unquote(self.path.split("?")[0].split("#")[0])
         catalogue = self.server.catalogue
         entry = catalogue.files.get(path)
@@ -215,7 +249,7 @@ class Handler(BaseHTTPRequestHandler):
         if self._fresh(entry):
             self._empty(HTTPStatus.NOT_MODIFIED, ("ETag", f'"{entry.tag}"'))
             return
-        part = wanted_range(self.headers.get("Range"), entry.size)
+        part = wanted_range(self._range(entry), entry.size)
         if part is None:
             self._empty(
                 HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
@@ -245,6 +279,13 @@ class Handler(BaseHTTPRequestHandler):
             return f'"{entry.tag}"' in match
         return self.headers.get("If-Modified-Since") == formatdate(entry.modified, usegmt=True)
 
+    def _range(self, entry: Entry) -> str | None:
+        """The Range header, unless If-Range says that the client's part is of another file."""
+        same = self.headers.get("If-Range")
+        if same in (None, f'"{entry.tag}"', formatdate(entry.modified, usegmt=True)):
+            return self.headers.get("Range")
+        return None
+
     def _head(self, entry: Entry, path: str, start: int, stop: int, *, partial: bool) -> None:
         self.send_response(HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK)
         kind = TYPES.get(os.path.splitext(path)[1], "application/octet-stream")  # noqa: PTH122
@@ -260,13 +301,19 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, descriptor: int, entry: Entry, start: int, stop: int) -> None:
         """From the image to the socket inside the kernel."""
         self.wfile.flush()
+        line = self.connection.fileno()
+        ready = select.poll()
+        ready.register(line, select.POLLOUT)
         passed = 0
         for offset, length in entry.extents:
             first, last = max(start - passed, 0), min(stop - passed, length)
             while first < last:
-                sent = os.sendfile(
-                    self.connection.fileno(), descriptor, offset + first, last - first
-                )
+                try:
+                    sent = os.sendfile(line, descriptor, offset + first, last - first)
+                except BlockingIOError:  # the line has a timeout, so it does not block by itself
+                    if not ready.poll(IDLE * 1000):
+                        raise TimeoutError("the client takes nothing") from None
+                    continue
                 if sent == 0:
                     self.close_connection = True  # the image became shorter: break the answer off
                     return

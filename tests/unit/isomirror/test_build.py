@@ -9,7 +9,8 @@ import pytest
 
 from core.progress import silent
 from core.rules import Finding, blockers
-from isomirror.build import MediaBlocked, WrongKey, build, current
+from isomirror.build import MediaBlocked, build
+from isomirror.release import current
 from tests.unit.isomirror.conftest import Discs, Key, sh, sign
 
 
@@ -141,8 +142,12 @@ def test_a_package_of_a_stranger_is_refused(tmp_path: Path, discs: Discs, strang
 def test_a_disc_with_another_key_than_the_pinned_one_is_refused(
     tmp_path: Path, discs: Discs, stranger: Key
 ) -> None:
-    with pytest.raises(WrongKey, match=stranger.fingerprint):
+    with pytest.raises(MediaBlocked) as caught:
         build((discs.one, discs.two), tmp_path / "m", silent, fingerprint=stranger.fingerprint)
+    (found,) = blockers(caught.value.findings)
+    assert found.rule == "media.key_pinned"
+    assert discs.key.fingerprint in found.evidence
+    assert stranger.fingerprint in found.evidence
     assert not (tmp_path / "m" / "current").exists()
 
 

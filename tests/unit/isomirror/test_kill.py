@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from core.progress import silent
-from isomirror.build import build, current
+from isomirror.build import build
+from isomirror.release import current
 from isomirror.serve import Catalogue
 from tests.unit.isomirror.conftest import Discs
 
