@@ -1,12 +1,17 @@
 """The controller itself as a Host."""
 
-import subprocess
+import contextlib
+import os
+import select
+import shutil
+import threading
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from adapters import shell
-from adapters.process import ENVIRONMENT, ProcessChannel, Tail, started
+from adapters.process import ENVIRONMENT, ProcessChannel, started
 from core.errors import OutsideFailed
 from core.ports import Channel, Completed
 
@@ -24,28 +29,40 @@ class LocalHost:
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Completed:
         """Run to the end; a program that is not there answers 127, as a shell would."""
         command = tuple(argv)
-        try:
-            done = subprocess.run(
-                command,
-                input=stdin,
-                capture_output=True,
-                timeout=timeout,
-                env=ENVIRONMENT,
-                check=False,
-            )
-        except FileNotFoundError:
+        program = shutil.which(command[0], path=ENVIRONMENT["PATH"])
+        if program is None:
             return Completed(command, 127, b"", f"{command[0]}: not found".encode())
-        except PermissionError:
-            return Completed(command, 126, b"", f"{command[0]}: permission denied".encode())
-        except subprocess.TimeoutExpired as fault:
-            raise OutsideFailed(
-                f"`{command[0]}` did not end in {timeout:.0f} s", where=self._name
-            ) from fault
-        tail = Tail()
-        tail.add(done.stderr)
-        if len(done.stdout) > shell.OUTPUT_LIMIT:
-            raise OutsideFailed(f"`{command[0]}` printed too much", where=self._name)
-        return Completed(command, done.returncode, done.stdout, tail.data)
+        deadline = time.monotonic() + timeout
+        with started(command, ENVIRONMENT, self._name) as channel:
+            feeder = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
+            feeder.start()
+            try:
+                output = self._receive(channel, command[0], deadline, timeout)
+                code = channel.wait(max(0.0, deadline - time.monotonic()))
+            except OutsideFailed:
+                channel.kill()  # first: the feeder may hold the pipe that leaving would close
+                raise
+        return Completed(command, code, output, channel.tail)
+
+    def _receive(
+        self, channel: ProcessChannel, name: str, deadline: float, timeout: float
+    ) -> bytes:
+        parts: list[bytes] = []
+        total = 0
+        descriptor = channel.stdout.fileno()
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+                raise OutsideFailed(f"`{name}` did not end in {timeout:.0f} s", where=self._name)
+            data = os.read(descriptor, 65536)
+            if not data:
+                return b"".join(parts)
+            parts.append(data)
+            total += len(data)
+            if total > shell.OUTPUT_LIMIT:
+                raise OutsideFailed(
+                    f"`{name}` printed more than {shell.OUTPUT_LIMIT} bytes", where=self._name
+                )
 
     def stream(self, argv: Sequence[str]) -> AbstractContextManager[Channel]:
         """Start a command for bulk data; leaving the context ends it."""
@@ -66,3 +83,10 @@ class LocalHost:
 
     def close(self) -> None:
         """Nothing to give up."""
+
+
+def _feed(channel: ProcessChannel, data: bytes) -> None:
+    """A command that ends without reading all of it is no fault."""
+    with contextlib.suppress(OSError, ValueError):
+        channel.stdin.write(data)
+        channel.stdin.close()

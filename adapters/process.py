@@ -84,6 +84,11 @@ class ProcessChannel:
         self._drain.join(GRACE)
         return code
 
+    @property
+    def tail(self) -> bytes:
+        """The last 64 KiB of standard error so far, as they came."""
+        return self._tail.data
+
     def errors(self) -> str:
         """The last 64 KiB of standard error so far."""
         return self._tail.data.decode("utf-8", "backslashreplace")

@@ -59,7 +59,7 @@ exit 0
 # Addresses alone leave the machine, never the lines they stand on; comments are skipped.
 ADDRESSES = r"""
 for d in /etc /opt /srv /var/www /usr/local/etc; do
-  test -d $d && nice grep -RIsHE '([0-9]{1,3}\.){3}[0-9]{1,3}' \
+  test -d $d && nice grep -rIsHE '([0-9]{1,3}\.){3}[0-9]{1,3}' \
     --include='*.conf' --include='*.ini' --include='*.properties' --include='*.xml' \
     --include='*.php' --include='*.jsp' --include='*.yml' --include='*.yaml' --include='*.cnf' \
     --include='tnsnames.ora' --include='odbc.ini' --include=hosts $d

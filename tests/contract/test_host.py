@@ -12,7 +12,7 @@ from adapters.ssh import SshHost
 from core.errors import OutsideFailed
 from core.ports import Completed, Host
 from tests.contract.sshd import Server, sshd
-from tests.fakes.host import HANGS, FakeHost, answer
+from tests.fakes.host import FLOODS, HANGS, FakeHost, answer
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,7 @@ def fake() -> FakeHost:
             "sleep": answer(code=HANGS),
             "printenv": answer("C\n"),
             "dd": answer(b"\0" * 3_000_000),
+            "yes": answer(code=FLOODS),
         }
     )
 
@@ -78,6 +79,21 @@ def test_commands_speak_the_c_locale(host: Host) -> None:
 def test_a_command_that_does_not_end_is_a_failure_in_time(host: Host) -> None:
     with pytest.raises(OutsideFailed, match="did not end"):
         host.run(("sleep", "30"), timeout=0.5)
+
+
+def test_a_flood_of_output_is_a_failure_before_it_fills_the_memory(host: Host) -> None:
+    with pytest.raises(OutsideFailed, match="more than"):
+        host.run(("yes", "a flood of sixteen bytes and more"), timeout=120)
+    assert host.run(("printf", "%s", "here")).text == "here"
+
+
+def test_a_command_that_reads_nothing_ignores_its_input(host: Host) -> None:
+    assert host.run(("printf", "%s", "x"), stdin=b"y" * 3_000_000).text == "x"
+
+
+def test_a_command_that_hangs_with_unread_input_is_a_failure_in_time(host: Host) -> None:
+    with pytest.raises(OutsideFailed, match="did not end"):
+        host.run(("sleep", "30"), stdin=b"y" * 3_000_000, timeout=0.5)
 
 
 def test_the_host_still_answers_after_a_timeout(host: Host) -> None:

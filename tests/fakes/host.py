@@ -68,6 +68,7 @@ class FakeChannel:
 
 
 HANGS = -999  # the code of an answer that never comes
+FLOODS = -998  # the code of an answer without end
 
 
 class FakeHost:
@@ -100,6 +101,8 @@ class FakeHost:
         done = self._answer(command, stdin)
         if done.code == HANGS:
             raise OutsideFailed(f"did not end in {timeout:.0f} s", where=self._name)
+        if done.code == FLOODS:
+            raise OutsideFailed("more than 67108864 bytes of output", where=self._name)
         return done
 
     @contextmanager
