@@ -1,0 +1,202 @@
+"""Frames between the controller and its agents, the agents' half.
+
+The controller joins this file with layout.py and reader.py, or with writer.py, into one program
+and sends it through the standard input of a Python from 2.4 to 3.x. Hence no with, no "except X
+as y", no b'', no conditional expression, no hashlib by import.
+"""
+import errno
+import fcntl
+import os
+import select
+import struct
+import sys
+import threading
+import time
+import zlib
+
+VERSION = 1
+CHUNK = 65536
+HEADER = "!2sBBIQII"  # magic, kind, codec, payload length, offset, raw length, CRC-32
+HEADER_SIZE = struct.calcsize(HEADER)
+MAGIC = "GL".encode("ascii")
+NOTHING = "".encode("ascii")
+LIMIT = 4 * 1024 * 1024  # no frame is longer
+
+HELLO, OPEN, PASS, MAPPED, MANIFEST, CREDIT, DATA, ZERO, SAME, POSITION = range(1, 11)
+BAD, END, ACK, VERIFY, DIGESTS, PUBLISH, ERROR, BYE, HOLDERS, FLUSH = range(11, 21)
+RAW, ZLIB = 0, 1
+
+ZEROS = struct.pack("%dx" % (16 * CHUNK))
+
+
+class Closed(Exception):
+    """The other end is gone."""
+
+
+class Refused(Exception):
+    """Something the controller must be told in words."""
+
+
+def text(raw):
+    """Bytes as the native string; what is no UTF-8 survives."""
+    if isinstance(raw, str):
+        return raw
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def octets(string):
+    """The native string as bytes."""
+    if isinstance(string, type(NOTHING)):
+        return string
+    return string.encode("utf-8", "surrogateescape")
+
+
+def packed(fields):
+    """Fields as lines of key=value; a line break inside a value becomes a space."""
+    lines = []
+    for key, value in sorted(fields.items()):
+        lines.append("%s=%s\n" % (key, str(value).replace("\n", " ")))
+    return octets("".join(lines))
+
+
+def unpacked(payload):
+    fields = {}
+    for line in text(payload).split("\n"):
+        at = line.find("=")
+        if at > 0:
+            fields[line[:at]] = line[at + 1:]
+    return fields
+
+
+class Link:
+    """Both directions. Only ``send`` may be called by several threads."""
+
+    def __init__(self, source, sink):
+        self.source, self.sink = source, sink
+        self.lock = threading.Lock()
+        for descriptor in (source, sink):
+            try:
+                fcntl.fcntl(descriptor, 1031, 1048576)  # F_SETPIPE_SZ: fewer, longer switches
+            except (IOError, OSError):
+                pass
+
+    def send(self, kind, payload=NOTHING, offset=0, length=0, codec=0):
+        # A data frame's payload is guarded by the digests of its chunks; of all others by the CRC.
+        head = struct.pack(HEADER, MAGIC, kind, codec, len(payload), offset, length, 0)[:-4]
+        check = zlib.crc32(head)
+        if kind != DATA:
+            check = zlib.crc32(payload, check)
+        frame = head + struct.pack("!I", check & 0xFFFFFFFF) + payload
+        self.lock.acquire()
+        try:
+            while frame:
+                done = os.write(self.sink, frame)
+                if done == len(frame):
+                    break
+                frame = frame[done:]
+        finally:
+            self.lock.release()
+
+    def ready(self, seconds):
+        return bool(select.select([self.source], [], [], seconds)[0])
+
+    def exactly(self, count):
+        parts = []
+        while count:
+            part = os.read(self.source, min(count, 1048576))
+            if not part:
+                raise Closed()
+            parts.append(part)
+            count -= len(part)
+        return NOTHING.join(parts)
+
+    def receive(self):
+        """(kind, codec, offset, length, payload)"""
+        head = self.exactly(HEADER_SIZE)
+        magic, kind, codec, size, offset, length, check = struct.unpack(HEADER, head)
+        if magic != MAGIC or size > LIMIT:
+            raise Refused("what arrived is no frame: the data was damaged on the way")
+        payload = self.exactly(size)
+        found = zlib.crc32(head[:-4])
+        if kind != DATA:
+            found = zlib.crc32(payload, found)
+        if found & 0xFFFFFFFF != check:
+            raise Refused("a frame was damaged on the way")
+        return kind, codec, offset, length, payload
+
+
+def hashes():
+    """Name -> constructor of the hashes this Python has; MD5 is missing under FIPS."""
+    found = {}
+    try:
+        library = __import__("hashlib")
+        for name in ("sha256", "sha1", "md5"):
+            try:
+                getattr(library, name)(NOTHING)
+                found[name] = getattr(library, name)
+            except (AttributeError, ValueError):
+                pass
+    except ImportError:  # Python 2.4
+        found["md5"] = __import__("md5").new
+        found["sha1"] = __import__("sha").new
+    return found
+
+
+def speeds():
+    """Name -> MB per second, measured for 10 ms each."""
+    result = {}
+    sample = ZEROS[:CHUNK]
+    for name, new in hashes().items():
+        count, start, taken = 0, time.time(), 0.0
+        while taken < 0.01 and count < 1000:
+            new(sample).digest()
+            count += 1
+            taken = time.time() - start
+        result[name] = int(count * CHUNK / 1e6 / max(taken, 1e-6))
+    return result
+
+
+def greet(link, role):
+    found = speeds()
+    ordered = sorted(found)
+    link.send(HELLO, packed({
+        "version": VERSION, "role": role, "pid": os.getpid(), "user": os.geteuid(),
+        "python": "%d.%d.%d" % sys.version_info[:3], "codecs": "raw,zlib",
+        "hashes": ",".join(["%s:%d" % (name, found[name]) for name in ordered]),
+    }))
+    kind, _, _, _, payload = link.receive()
+    if kind != HELLO or unpacked(payload).get("version") != str(VERSION):
+        raise Refused("the controller speaks another version of the protocol")
+
+
+def serve(role, handlers):
+    """Greet, then obey until BYE or the end of the input. ``handlers(link)`` is kind -> function."""
+    link = Link(0, 1)
+    try:
+        greet(link, role)
+        table = handlers(link)
+        while True:
+            kind, codec, offset, length, payload = link.receive()
+            if kind == BYE:
+                link.send(BYE)
+                return 0
+            if kind not in table:
+                raise Refused("no such command: %d" % kind)
+            table[kind](codec, offset, length, payload)
+    except Closed:
+        return 0
+    except Refused:
+        return complain(link, str(sys.exc_info()[1]), 0)
+    except (IOError, OSError):
+        fault = sys.exc_info()[1]
+        if fault.errno == errno.EPIPE:
+            return 0
+        return complain(link, "%s: %s" % (fault.filename or role, fault.strerror), fault.errno)
+
+
+def complain(link, sentence, number):
+    try:
+        link.send(ERROR, packed({"message": sentence, "errno": number or 0}))
+    except (IOError, OSError):
+        pass
+    return 1

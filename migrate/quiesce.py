@@ -1,0 +1,200 @@
+"""Bring a source to rest for the last pass, and wake it again.
+
+Services stop, then file systems become read-only. What was done is written down before it is done:
+whoever dies in between, ``release`` finds the way back.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from core.documents import Document, load
+from core.errors import OutsideFailed, Problem
+from core.ports import Host
+from core.progress import Report, Unit, track
+from core.state import publish_model, sync_directory
+from migrate.plan import Plan
+from migrate.transfer_wire import Kind, session
+
+VERSION = 1
+STOP_SECONDS = 180.0
+# The loggers of old systems keep their files open for writing, and come after everything else.
+LOGGERS = ("rsyslog", "syslog", "syslog-ng", "auditd", "systemd-journald")
+
+
+class Quiesced(Document):
+    """quiesce.json: since when, in which boot, which services ran and what was writable."""
+
+    version: int = VERSION
+    host: str
+    boot: str
+    started: datetime
+    services: tuple[str, ...]
+    mountpoints: tuple[str, ...]
+
+
+def record(folder: Path) -> Quiesced | None:
+    """What was held and not yet released."""
+    path = folder / "quiesce.json"
+    return load(path, Quiesced) if path.exists() else None
+
+
+def hold(source: Host, plan: Plan, folder: Path, report: Report) -> Quiesced:
+    """Bring the source to rest. On any failure it is woken again. Runs twice without harm."""
+    held = _record(source, plan, folder)
+    try:
+        steps = len(plan.quiesce.services) + len(held.mountpoints) + 1
+        with track(report, f"quiesce {plan.host}", steps, Unit.STEPS) as meter:
+            for service in plan.quiesce.services:
+                _stop(source, service)
+                meter.advance(text=f"stopped {service}")
+            _must(source, ("sync",), "can't sync", 600)
+            for mountpoint in held.mountpoints:
+                _freeze(source, mountpoint)
+                meter.advance(text=f"{mountpoint} is read-only")
+            _check_rest(source)
+            meter.advance()
+    except BaseException:
+        with contextlib.suppress(OutsideFailed):  # what failed first is the thing to tell
+            release(source, folder, report)
+        raise
+    return held
+
+
+def release(source: Host, folder: Path, report: Report) -> bool:
+    """The way back: file systems writable, services started, in reverse order. False when there
+    is nothing to release."""
+    held = record(folder)
+    if held is None:
+        return False
+    failed: list[str] = []
+    with track(report, f"wake {held.host}", len(held.mountpoints) + len(held.services)) as meter:
+        for mountpoint in reversed(held.mountpoints):
+            done = source.run(("mount", "-o", "remount,rw", mountpoint), timeout=120)
+            failed += [f"mount -o remount,rw {mountpoint}"] if done.code else []
+            meter.advance(text=f"{mountpoint} is writable")
+        for service in reversed(held.services):
+            done = source.run(_service(source, service, "start"), timeout=STOP_SECONDS)
+            failed += [f"start {service}"] if done.code else []
+            meter.advance(text=f"started {service}")
+    if failed:
+        raise OutsideFailed(
+            f"not everything could be woken: {'; '.join(failed)}",
+            hint="do these by hand on the server, then `groundlift migrate unquiesce` again",
+            where=source.name,
+        )
+    (folder / "quiesce.json").unlink()
+    sync_directory(folder)
+    return True
+
+
+def at_rest(source: Host, held: Quiesced) -> bool:
+    """Whether the source still is in the boot and the rest that ``held`` tells of."""
+    return _boot(source) == held.boot and not _writable(source)
+
+
+def _record(source: Host, plan: Plan, folder: Path) -> Quiesced:
+    """Write down what will be undone; an earlier record of the same boot keeps its beginning."""
+    boot, mounted = _boot(source), _writable(source)
+    running = tuple(name for name in plan.quiesce.services if _running(source, name))
+    old = record(folder)
+    if old is not None and old.boot == boot:
+        ran = set(old.services) | set(running)
+        held = old.model_copy(
+            update={"services": tuple(name for name in plan.quiesce.services if name in ran)}
+        )
+    else:
+        held = Quiesced(
+            host=plan.host,
+            boot=boot,
+            started=datetime.now(UTC),
+            services=running,
+            mountpoints=tuple(path for path in plan.quiesce.mountpoints if path in mounted),
+        )
+    publish_model(folder / "quiesce.json", held)
+    return held
+
+
+def _boot(source: Host) -> str:
+    return source.read("/proc/sys/kernel/random/boot_id", 100).decode("ascii", "replace").strip()
+
+
+def _service(source: Host, name: str, verb: str) -> Sequence[str]:
+    """systemd's way where systemd runs, System V's elsewhere."""
+    if source.run(("test", "-d", "/run/systemd/system")).code == 0:
+        return ("systemctl", verb, f"{name}.service" if "." not in name else name)
+    return ("service", name, verb)
+
+
+def _running(source: Host, name: str) -> bool:
+    return source.run(_service(source, name, "status")).code == 0
+
+
+def _stop(source: Host, name: str) -> None:
+    if _running(source, name):
+        _must(source, _service(source, name, "stop"), f"{name} does not stop", STOP_SECONDS)
+    if _running(source, name):
+        raise OutsideFailed(
+            f"{name} still runs after its stop",
+            hint="stop it by hand, or correct `quiesce` in plan.yml",
+            where=source.name,
+        )
+
+
+def _freeze(source: Host, mountpoint: str) -> None:
+    done = source.run(("mount", "-o", "remount,ro", mountpoint), timeout=300)
+    if done.code == 0:
+        return
+    holders = _holders(source, mountpoint)
+    named = "; ".join(holders[:8]) or done.stderr.decode("utf-8", "replace").strip()[:300]
+    loggers = [name for name in LOGGERS if any(f" {name[:15]} " in line for line in holders)]
+    extra = f" ({', '.join(loggers)})" if loggers else ""
+    raise OutsideFailed(
+        f"{mountpoint} can't become read-only, files are open for writing: {named}",
+        hint=f"add their services{extra} to `quiesce: services:` in plan.yml and run again",
+        where=source.name,
+    )
+
+
+def _holders(source: Host, mountpoint: str) -> list[str]:
+    """``pid program file`` of who writes there; nothing when that can't be asked."""
+    try:
+        with session(source, "reader") as agent:
+            agent.say(Kind.HOLDERS, path=mountpoint)
+            lines = agent.expect(Kind.HOLDERS).fields.get("lines", "")
+            agent.bye()
+    except Problem:
+        return []
+    return [line for line in lines.split(" | ") if line]
+
+
+def _writable(source: Host) -> tuple[str, ...]:
+    """Mountpoints of writable file systems on devices."""
+    found = []
+    for line in source.read("/proc/mounts").decode("utf-8", "surrogateescape").splitlines():
+        device, mountpoint, _, options, *_ = line.split(" ")
+        if device.startswith("/dev/") and "rw" in options.split(","):
+            found.append(mountpoint.replace("\\040", " "))
+    return tuple(found)
+
+
+def _check_rest(source: Host) -> None:
+    left = _writable(source)
+    if left:
+        raise OutsideFailed(
+            f"still writable: {', '.join(left)}",
+            hint="add them to `quiesce: mountpoints:` in plan.yml, the deepest first",
+            where=source.name,
+        )
+
+
+def _must(source: Host, argv: Sequence[str], sentence: str, timeout: float) -> None:
+    done = source.run(argv, timeout=timeout)
+    if done.code:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise OutsideFailed(
+            f"{sentence}: {said[-1] if said else f'exit code {done.code}'}",
+            hint="look into the server's log, or correct `quiesce` in plan.yml",
+            where=source.name,
+        )

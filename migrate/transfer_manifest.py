@@ -1,0 +1,187 @@
+"""What is known to lie on the target: one digest per 64 KiB chunk, and a journal of the passes.
+
+A digest is written after the target has synced its chunk and withdrawn before the chunk is
+overwritten, so after any crash the manifest claims too little, never too much.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from core.errors import BadDocument
+from core.state import sync_directory
+from migrate.transfer_wire import CHUNK
+
+VERSION = 1
+HEAD = 4096
+WIDTHS = {"sha256": 32, "sha1": 20, "md5": 16}
+STEP = 1024  # chunks looked at once
+
+
+class Manifest:
+    """The digests of one disk, in a sparse file. A digest of zeros means: not known."""
+
+    def __init__(self, path: Path, size: int, algorithm: str) -> None:
+        self.path, self.size, self.algorithm = path, size, algorithm
+        self.width = WIDTHS[algorithm]
+        self.none = bytes(self.width)
+        self.count = -(-size // CHUNK)
+        self._file = os.open(path, os.O_RDWR)
+
+    @classmethod
+    def create(cls, path: Path, size: int, algorithm: str) -> "Manifest":
+        """An empty one, in the place of any other."""
+        head = {"version": VERSION, "chunk": CHUNK, "size": size, "hash": algorithm}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.new")
+        with beside.open("wb") as file:
+            file.write((json.dumps(head) + "\n").encode().ljust(HEAD, b" "))
+            file.truncate(HEAD + -(-size // CHUNK) * WIDTHS[algorithm])
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_directory(path.parent)
+        return cls(path, size, algorithm)
+
+    @classmethod
+    def open(cls, path: Path) -> "Manifest":
+        """An existing one. Raises BadDocument if it can't be one."""
+        try:
+            with path.open("rb") as file:
+                head = json.loads(file.read(HEAD))
+            known = head["version"] == VERSION and head["chunk"] == CHUNK
+            manifest = cls(path, int(head["size"]), head["hash"])
+        except (ValueError, KeyError, TypeError, OSError) as fault:
+            raise BadDocument("the manifest is not readable", where=str(path)) from fault
+        whole = path.stat().st_size == HEAD + manifest.count * manifest.width
+        if not known or not whole:
+            manifest.close()
+            raise BadDocument("the manifest is of another version or cut short", where=str(path))
+        return manifest
+
+    def close(self) -> None:
+        """Give up the file; harmless when repeated."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def get(self, offset: int, length: int) -> bytes:
+        """The digests of the chunks from ``offset`` on, joined."""
+        count = -(-length // CHUNK) * self.width
+        return os.pread(self._file, count, HEAD + offset // CHUNK * self.width)
+
+    def put(self, offset: int, digests: bytes) -> None:
+        """Digests of consecutive chunks, whose data is on the target's disk."""
+        os.pwrite(self._file, digests, HEAD + offset // CHUNK * self.width)
+
+    def withdraw(self, offset: int, length: int) -> None:
+        """These chunks are about to be overwritten."""
+        count = -(-length // CHUNK) * self.width
+        if self.get(offset, length) != bytes(count):
+            self.put(offset, bytes(count))
+
+    def sync(self) -> None:
+        """Make what was put durable."""
+        os.fdatasync(self._file)
+
+    def runs(self, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
+        """(offset, length, digests) of every run of known chunks between two bytes."""
+        at, last = start // CHUNK, min(-(-end // CHUNK), self.count)
+        while at < last:
+            step = min(STEP, last - at)
+            digests = self.get(at * CHUNK, step * CHUNK)
+            if digests != bytes(len(digests)):
+                yield from self._split(at, digests)
+            at += step
+
+    def _split(self, first: int, digests: bytes) -> Iterator[tuple[int, int, bytes]]:
+        width, total = self.width, len(digests) // self.width
+        begin = 0
+        while begin < total:
+            if digests[begin * width : (begin + 1) * width] == self.none:
+                begin += 1
+                continue
+            stop = begin
+            while stop < total and digests[stop * width : (stop + 1) * width] != self.none:
+                stop += 1
+            offset = (first + begin) * CHUNK
+            length = min((stop - begin) * CHUNK, self.size - offset)
+            yield offset, length, digests[begin * width : stop * width]
+            begin = stop
+
+    def known(self) -> int:
+        """How many chunks have a digest."""
+        runs = self.runs(0, self.size)
+        return sum(len(digests) // self.width for _, _, digests in runs)
+
+    def digest(self) -> str:
+        """The SHA-256 of the whole file: one number that stands for the whole disk."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def zero(self, length: int) -> bytes:
+        """The digest of ``length`` zeros."""
+        return hashlib.new(self.algorithm, bytes(length), usedforsecurity=False).digest()
+
+
+class Journal:
+    """One JSON line per event, each durable before the next step; a torn last line is no line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.lines = self._load()
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def _load(self) -> list[dict[str, object]]:
+        if not self.path.exists():
+            return []
+        raw = self.path.read_bytes()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        lines = []
+        for line in whole.splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError as fault:
+                raise BadDocument("the journal is damaged", where=str(self.path)) from fault
+        if len(whole) != len(raw):
+            os.truncate(self.path, len(whole))
+        return lines
+
+    def add(self, event: str, **fields: object) -> None:
+        """Write one event down, durably."""
+        line: dict[str, object] = {"event": event, **fields}
+        self.lines.append(line)
+        os.write(self._file, (json.dumps(line) + "\n").encode())
+        os.fdatasync(self._file)
+
+    def resume(self, kind: str) -> int:
+        """Where an interrupted pass of this kind goes on; 0 when there is none."""
+        position, same = 0, False
+        for line in self.lines:
+            if line["event"] in ("start", "reset", "end"):
+                same = line["event"] == "start" and line.get("pass") == kind
+                position = _number(line.get("from")) if same else 0
+            elif line["event"] == "upto" and same:
+                position = _number(line["at"])
+        return position
+
+    def finished(self, kind: str) -> bool:
+        """Whether a pass of this kind came to its end since the manifest was last emptied."""
+        done = False
+        for line in self.lines:
+            if line["event"] == "reset":
+                done = False
+            elif line["event"] == "end" and line.get("pass") == kind:
+                done = True
+        return done
+
+    def close(self) -> None:
+        """Give up the file."""
+        os.close(self._file)
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,247 @@
+"""Sessions with the agents: how they get to the other machine, and the frames both speak.
+
+Nothing is written there: the program goes through standard input. Every frame carries a CRC, or
+the digests of its data; what comes from an agent is checked before it is used.
+"""
+
+import contextlib
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from importlib import resources
+from typing import BinaryIO
+
+from core.errors import OutsideFailed
+from core.ports import Channel, Host
+
+VERSION = 1
+CHUNK = 64 * 1024
+LIMIT = 4 * 1024 * 1024
+HEADER = struct.Struct("!2sBBIQII")
+MAGIC = b"GL"
+PARTS = {
+    "reader": ("wire.py", "layout.py", "volumes.py", "reader.py"),
+    "writer": ("wire.py", "writer.py"),
+}
+PYTHONS = (
+    *("python3", "python", "python2", "python2.7", "python2.6", "python2.5", "python2.4"),
+    *("/usr/libexec/platform-python", "/usr/bin/python3", "/usr/bin/python"),
+)
+PROBE = (
+    'for p in "$@"; do if "$p" -c "import struct, zlib, threading, select, fcntl" 2>/dev/null; '
+    'then echo "$p"; exit 0; fi; done; exit 3'
+)
+# Byte by byte, so that nothing of the first frame is swallowed; text-mode stdin would be.
+BOOT = (
+    "import os;"
+    "exec(compile(''.encode().join([os.read(0,1) for i in range({size})]),'agent','exec'))"
+)
+
+
+class Kind(IntEnum):
+    """What a frame says; the numbers are the protocol."""
+
+    HELLO = 1
+    OPEN = 2
+    PASS = 3
+    MAPPED = 4
+    MANIFEST = 5
+    CREDIT = 6
+    DATA = 7
+    ZERO = 8
+    SAME = 9
+    POSITION = 10
+    BAD = 11
+    END = 12
+    ACK = 13
+    VERIFY = 14
+    DIGESTS = 15
+    PUBLISH = 16
+    ERROR = 17
+    BYE = 18
+    HOLDERS = 19
+    FLUSH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame; ``head`` and ``payload`` as they came, so that data can be passed on as is."""
+
+    kind: Kind
+    codec: int
+    offset: int
+    length: int
+    payload: bytes
+    head: bytes
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The payload of a control frame."""
+        lines = self.payload.decode("utf-8", "surrogateescape").split("\n")
+        return {key: value for key, sign, value in (ln.partition("=") for ln in lines) if sign}
+
+    def number(self, key: str) -> int:
+        """A field that must be a number."""
+        try:
+            return int(self.fields[key])
+        except (KeyError, ValueError) as fault:
+            raise OutsideFailed(f"the agent's {self.kind.name} frame lacks {key}") from fault
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What an agent can do: the Python it runs on, and hash → MB per second."""
+
+    python: str
+    hashes: Mapping[str, int]
+
+
+class Session:
+    """A running agent. ``send`` may be called by several threads, ``receive`` by one."""
+
+    def __init__(self, host: str, role: str, channel: Channel) -> None:
+        self.host, self.role = host, role
+        self._channel = channel
+        self._lock = threading.Lock()
+        self.received = self.sent = 0
+        self.hello = Hello("", {})
+
+    def greet(self) -> None:
+        """Exchange versions."""
+        fields = self.expect(Kind.HELLO).fields
+        if fields.get("version") != str(VERSION) or fields.get("role") != self.role:
+            raise self.failed("the agent speaks another version of the protocol")
+        pairs = (item.partition(":") for item in fields.get("hashes", "").split(","))
+        self.hello = Hello(
+            fields.get("python", "?"),
+            {name: int(speed) for name, _, speed in pairs if speed.isdigit()},
+        )
+        self.say(Kind.HELLO, version=VERSION)
+
+    def send(self, kind: Kind, payload: bytes = b"", offset: int = 0, length: int = 0) -> None:
+        """One frame of our own."""
+        head = HEADER.pack(MAGIC, kind, 0, len(payload), offset, length, 0)[:-4]
+        check = zlib.crc32(payload, zlib.crc32(head))
+        self.relay(head + check.to_bytes(4, "big"), payload)
+
+    def relay(self, head: bytes, payload: bytes) -> None:
+        """Pass a frame on as it came."""
+        try:
+            with self._lock:
+                self._channel.stdin.write(head)
+                self._channel.stdin.write(payload)
+                self._channel.stdin.flush()
+        except (OSError, ValueError) as fault:
+            raise self.failed("the connection broke") from fault
+        self.sent += len(head) + len(payload)
+
+    def say(self, kind: Kind, **fields: str | int) -> None:
+        """A control frame of key=value lines."""
+        if any("\n" in str(value) for value in fields.values()):
+            raise self.failed("a line break in a field")
+        text = "".join(f"{key}={value}\n" for key, value in fields.items())
+        self.send(kind, text.encode("utf-8", "surrogateescape"))
+
+    def receive(self) -> Frame:
+        """The next frame. An ERROR of the agent is raised, and so is every damage."""
+        head = self._exactly(HEADER.size)
+        magic, kind, codec, size, offset, length, check = HEADER.unpack(head)
+        if magic != MAGIC or size > LIMIT or kind not in Kind._value2member_map_:
+            raise self.failed("what arrived is no frame: the data was damaged on the way")
+        payload = self._exactly(size)
+        found = zlib.crc32(head[:-4])
+        if kind != Kind.DATA:
+            found = zlib.crc32(payload, found)
+        if found != check:
+            raise self.failed("a frame was damaged on the way")
+        frame = Frame(Kind(kind), codec, offset, length, payload, head)
+        self.received += len(head) + size
+        if frame.kind is Kind.ERROR:
+            raise self.complaint(frame)
+        return frame
+
+    def expect(self, kind: Kind) -> Frame:
+        """The next frame, which must be of this kind."""
+        frame = self.receive()
+        if frame.kind is not kind:
+            raise self.failed(f"{frame.kind.name} came where {kind.name} should have")
+        return frame
+
+    def complaint(self, frame: Frame) -> OutsideFailed:
+        """An agent's ERROR as ours."""
+        number = frame.fields.get("errno", "0")
+        hint = {
+            "28": "make room in the pool and run again: what was copied is kept",
+            "5": "the disk reports read errors; check it with smartctl",
+            "13": "root is needed there",
+        }.get(number, "run again: what was copied is kept")
+        message = f"the {self.role} says: {frame.fields.get('message', '?')[:500]}"
+        return OutsideFailed(message, hint=hint, where=self.host)
+
+    def failed(self, text: str) -> OutsideFailed:
+        """A failure with the last words of the agent's standard error."""
+        words = self._channel.errors().strip().splitlines()
+        tail = f": {words[-1][:300]}" if words else ""
+        return OutsideFailed(
+            f"the {self.role} failed: {text}{tail}",
+            hint="check the network and run again: what was copied is kept",
+            where=self.host,
+        )
+
+    def bye(self) -> None:
+        """Part in peace."""
+        with contextlib.suppress(OutsideFailed):
+            self.send(Kind.BYE)
+            self.expect(Kind.BYE)
+
+    def kill(self) -> None:
+        """End the agent now, so that whoever waits for it wakes up."""
+        self._channel.kill()
+
+    def _exactly(self, count: int) -> bytes:
+        try:
+            data = _read(self._channel.stdout, count)
+        except (OSError, ValueError) as fault:
+            raise self.failed("the connection broke") from fault
+        if len(data) != count:
+            raise self.failed("the connection ended")
+        return data
+
+
+def _read(stream: BinaryIO, count: int) -> bytes:
+    return stream.read(count) if count else b""
+
+
+def program(role: str) -> bytes:
+    """The agent's source: its parts joined."""
+    folder = resources.files("migrate").joinpath("agent")
+    return b"\n".join(folder.joinpath(part).read_bytes() for part in PARTS[role])
+
+
+def python_of(host: Host) -> str:
+    """An interpreter on ``host`` that can run the agents."""
+    done = host.run(("sh", "-c", PROBE, "sh", *PYTHONS), timeout=60)
+    if done.code:
+        raise OutsideFailed(
+            "no Python from 2.4 on was found there",
+            hint="the agents need one with zlib and threads; nothing is installed by Groundlift",
+            where=host.name,
+        )
+    return done.text.split()[0]
+
+
+@contextmanager
+def session(host: Host, role: str, python: str = "") -> Iterator[Session]:
+    """A greeted agent on ``host``; leaving the context ends it."""
+    source = program(role)
+    argv = (python or python_of(host), "-u", "-c", BOOT.format(size=len(source)))
+    with host.stream(argv) as channel:
+        agent = Session(host.name, role, channel)
+        agent.relay(source, b"")
+        agent.sent = 0
+        agent.greet()
+        yield agent
