@@ -155,6 +155,125 @@ label linux
   kernel vmlinuz
   append initrd=initrd.img
 """
+_EULA = """This disc was made on a test machine. It is shaped like an installation disc and is none;
+it comes without any warranty. Each package carries the licence of the software in it.
+"""
+_GPL = """Much of the software on this disc is under the GNU General Public License. Its text belongs
+to the sources of each package; a Debian machine has it in /usr/share/common-licenses/GPL-2.
+"""
+_NOTES,
+        "RPM-GPG-KEY-CentOS-6": public_key,
+    }
+    for name, text in texts.items():
+        (disc / name).write_text(text)
+
+
+def _boot(disc: Path) -> None:
+    """A kernel and an initrd that really boot; this machine's own, as it is Debian's."""
+    kernel, initrd = _kernel()
+    (disc / ".treeinfo").write_text(_TREEINFO)
+    places = ((disc / "images/pxeboot", "initrd.img"), (disc / "isolinux", "initrd.img"))
+    for directory, name in places:
+        directory.mkdir(parents=True)
+        shutil.copy(kernel, directory / "vmlinuz")
+        shutil.copy(initrd, directory / name)
+    # The installer's second stage, as far as its stamp.
+    stage = disc.parent / "stage2"
+    stage.mkdir()
+    (stage / ".buildstamp").write_text(f"{BUILD}.x86_64\nCentOS\n6.3\n\n")
+    image = disc / "images/install.img"
+    run(["mke2fs", "-q", "-t", "ext2", "-d", str(stage), str(image), "1M"])
+    loader = disc / "isolinux"
+    shutil.copy(ISOLINUX, loader / "isolinux.bin")
+    for name in ("ldlinux.c32", "vesamenu.c32", "libcom32.c32", "libutil.c32"):
+        shutil.copy(SYSLINUX / name, loader / name)
+    (loader / "isolinux.cfg").write_text(_ISOLINUX)
+    (loader / "boot.msg").write_text("Lab installation disc\n")
+
+
+def _kernel() -> tuple[Path, Path]:
+    for kernel in sorted(BOOT.glob("vmlinuz-*"), reverse=True):
+        initrd = BOOT / kernel.name.replace("vmlinuz", "initrd.img")
+        if initrd.exists():
+            return kernel, initrd
+    raise OutsideFailed(
+        "this machine has no kernel and initrd to put on the discs",
+        hint="apt-get install linux-image-cloud-amd64",
+        where=str(BOOT),
+    )
+
+
+def _repodata(first: Path, second: Path, work: Path) -> None:
+    """Metadata of both discs, on the first alone; locations name disc and number as media:// ."""
+    comps = work / COMPS
+    comps.write_text(groups.comps())
+    kind = ("--compatibility", "--unique-md-filenames", "-q", "-g", str(comps))
+    split = ("--split", "-u", f"media://{DISC_ID}")
+    run(["createrepo_c", *kind, *split, str(first), str(second)], timeout=300)
+    shutil.rmtree(second / "repodata", ignore_errors=True)
+    index = first / "repodata/repomd.xml"
+    # createrepo of that time named the disc here too; createrepo_c does not.
+    based = f'<location xml:base="media://{DISC_ID}#1" href='
+    index.write_text(re.sub(r"<location href=", based, index.read_text()))
+    _check(first)
+
+
+def _check(first: Path) -> None:
+    found = next((first / "repodata").glob("*-primary.xml.gz"))
+    text = gzip.decompress(found.read_bytes()).decode()
+    for number in (1, 2):
+        if f'xml:base="media://{DISC_ID}#{number}"' not in text:
+            raise OutsideFailed(f"createrepo_c wrote no location on disc {number}")
+
+
+def burn(tree: Path, image: Path, *, bootable: bool) -> None:
+    """The image of one tree, with its own md5 implanted."""
+    identity = ("-V", LABEL, "-A", LABEL, "-publisher", "CentOS Project", "-p", "CentOS")
+    boot = (
+        *("-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat"),
+        *("-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"),
+    )
+    run(
+        [
+            *("genisoimage", "-quiet", "-R", "-J", "-T", "-sysid", "LINUX", *identity),
+            *(boot if bootable else ()),
+            *("-o", str(image), str(tree)),
+        ],
+        timeout=600,
+    )
+    run(["implantisomd5", str(image)], timeout=300)
+
+
+_TREEINFO = """[general]
+family = CentOS
+timestamp = 1341569464.97
+variant = 
+totaldiscs = 1
+version = 6.3
+discnum = 1
+packagedir = 
+arch = x86_64
+
+[images-x86_64]
+kernel = images/pxeboot/vmlinuz
+initrd = images/pxeboot/initrd.img
+
+[images-xen]
+kernel = images/pxeboot/vmlinuz
+initrd = images/pxeboot/initrd.img
+
+[stage2]
+mainimage = images/install.img
+"""  # noqa: W291 (as the genuine file has it)
+_ISOLINUX = """default linux
+prompt 1
+timeout 600
+display boot.msg
+
+label linux
+  kernel vmlinuz
+  append initrd=initrd.img
+"""
 _EULA = """This disc was made on a test machine. It is shaped like an installation disc and is none; it
 comes without any warranty. Each package carries the licence of the software in it.
 """
