@@ -100,7 +100,9 @@ class Hypervisor(Protocol):
         """The domain's present XML. Raises OutsideFailed if there is none."""
         ...
 
-    def start(self, name: str) -> None: ...
+    def start(self, name: str) -> None:
+        """Start it; harmless when it runs."""
+        ...
 
     def destroy(self, name: str) -> None:
         """Power off; harmless when it is off or absent."""
@@ -108,6 +110,10 @@ class Hypervisor(Protocol):
 
     def undefine(self, name: str) -> None:
         """Remove the definition; harmless when absent. Disks stay."""
+        ...
+
+    def autostart(self, name: str) -> None:
+        """Have it started with the host."""
         ...
 
     def migrate(self, name: str, target: "Hypervisor") -> None:

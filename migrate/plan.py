@@ -55,6 +55,11 @@ class DiskPlan(Document):
     target: Annotated[str, Field(pattern=r"^[vhs]d[a-z]$")]
     bus: Annotated[str, Field(pattern=r"^(virtio|ide)$")] = "virtio"
 
+    @property
+    def overlay(self) -> str:
+        """The converted disk's file name in the pool, beside the replica it stands on."""
+        return f"{self.replica.removesuffix('.replica.raw')}.qcow2"
+
 
 class NicPlan(Document):
     """One network card, MAC kept; ``bridge`` is where it is plugged after cutover."""

@@ -1,0 +1,230 @@
+"""Conversion: the replica is read and never written; everything virt-v2v changes lands in a small
+qcow2 overlay, made on this machine and then put beside the replica.
+
+The replica is read over ssh (sshfs, read-only). Running again starts the conversion anew unless
+its verified result is there: conversion has no half-way worth keeping.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+from core.documents import Document, load
+from core.errors import OutsideFailed
+from core.ports import Channel, Host
+from core.progress import Meter, Report, track
+from core.state import publish, publish_model
+from migrate.plan import DiskPlan, Plan
+
+VERSION = 1
+STEPS = 14  # messages of a usual conversion; only the bar's end depends on it
+MESSAGE = re.compile(r"\[ *\d+\.\d\] (.+)")
+# A conversion must not outlive a killed controller: two of them would share an overlay's folder.
+DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+
+
+class ConversionFailed(OutsideFailed):
+    """virt-v2v could not convert the server; the replica is untouched."""
+
+
+class Converted(Document):
+    """convert.json. ``overlays`` maps the file in the pool to its size in bytes."""
+
+    version: int = VERSION
+    plan_domain: str
+    replica_sha256: str
+    overlays: dict[str, int]
+    seconds: float
+    messages: tuple[str, ...]
+    warnings: tuple[str, ...]
+    when: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How this machine reads the pool: sshfs to ``login`` (user@address) with pinned keys."""
+
+    login: str
+    port: int
+    key: Path
+    known_hosts: Path
+
+    def argv(self, remote: str, mountpoint: Path) -> tuple[str, ...]:
+        """Mount ``remote`` read-only."""
+        options = (
+            "ro", "reconnect", "BatchMode=yes", "StrictHostKeyChecking=yes",
+            f"IdentityFile={self.key}", f"UserKnownHostsFile={self.known_hosts}",
+            "HostKeyAlgorithms=+ssh-rsa", "PubkeyAcceptedAlgorithms=+ssh-rsa",
+            "ServerAliveInterval=15", "kernel_cache", "max_conns=4",
+        )  # fmt: skip
+        flags = tuple(part for option in options for part in ("-o", option))
+        return ("sshfs", "-p", str(self.port), *flags, f"{self.login}:{remote}", str(mountpoint))
+
+
+def convert(
+    plan: Plan,
+    local: Host,
+    node: Host,
+    share: Share,
+    folder: Path,
+    report: Report,
+    *,
+    replica_sha256: str,
+    kvm: bool,
+) -> Converted:
+    """Convert ``plan``'s replicas on this machine and put the overlays into the pool of ``node``.
+
+    ``replica_sha256`` stands for the replicas' content: another one means another conversion.
+    Raises ConversionFailed, or OutsideFailed when a host or a program is missing.
+    """
+    kept = folder / "convert.json"
+    if kept.exists():
+        done = load(kept, Converted)
+        if done.replica_sha256 == replica_sha256 and _there(plan, node, done):
+            return done
+    work = folder / "convert"
+    begun = monotonic()
+    with track(report, f"convert {plan.host}", STEPS) as meter:
+        _clean(local, work)
+        work.mkdir(parents=True)
+        with _mounted(local, share, plan.pool_path, work / "pool") as pool:
+            overlays = tuple(_overlay(local, disk, pool, work) for disk in plan.disks)
+            meter.advance(text="overlay made")
+            log = _run_v2v(local, work, plan, overlays, meter, kvm=kvm)
+        publish(folder / "convert.log", log)
+        sizes = {}
+        for disk, overlay in zip(plan.disks, overlays, strict=True):
+            sizes[disk.overlay] = _place(plan, disk, local, node, overlay)
+            meter.advance(text=f"{disk.overlay} is in the pool")
+        _clean(local, work)
+        messages = tuple(MESSAGE.findall(log))
+        warnings = tuple(re.findall(r"^virt-v2v[a-z-]*: warning: (.+)$", log, re.MULTILINE))
+        result = Converted(
+            plan_domain=plan.domain,
+            replica_sha256=replica_sha256, overlays=sizes, seconds=round(monotonic() - begun, 1),
+            messages=messages, warnings=warnings, when=datetime.now(UTC),
+        )  # fmt: skip
+        publish_model(kept, result)
+    return result
+
+
+def _there(plan: Plan, node: Host, done: Converted) -> bool:
+    """Whether the overlays of an earlier conversion are in the pool. They grow when the domain
+    runs, so the size at conversion is only a floor."""
+    for name, size in done.overlays.items():
+        seen = node.run(("stat", "-c", "%s", f"{plan.pool_path}/{name}"))
+        if seen.code or int(seen.text.strip() or 0) < size:
+            return False
+    return done.plan_domain == plan.domain
+
+
+def _clean(local: Host, work: Path) -> None:
+    """Remove what an interrupted conversion left, its mount first."""
+    if (work / "pool").exists():
+        local.run(("fusermount3", "-u", "-z", str(work / "pool")))
+    if work.exists():
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _mounted(local: Host, share: Share, remote: str, mountpoint: Path) -> Iterator[Path]:
+    mountpoint.mkdir()
+    done = local.run(share.argv(remote, mountpoint), timeout=60)
+    if done.code:
+        raise OutsideFailed(
+            f"the pool can't be read over ssh: {done.stderr.decode('utf-8', 'replace').strip()}",
+            where=f"{share.login}:{remote}",
+            hint="./setup installs sshfs; is the node reachable, and its host key pinned?",
+        )
+    try:
+        yield mountpoint
+    finally:
+        local.run(("fusermount3", "-u", "-z", str(mountpoint)))
+
+
+def _overlay(local: Host, disk: DiskPlan, pool: Path, work: Path) -> Path:
+    """An empty overlay in the old format, which qemu-kvm 0.12 reads, on the mounted replica."""
+    replica, overlay = pool / disk.replica, work / disk.overlay
+    if not replica.exists():
+        raise OutsideFailed(
+            f"the pool has no {disk.replica}", hint="`groundlift migrate transfer` brings it there"
+        )
+    _must(local, ("qemu-img", "create", "-q", "-f", "qcow2", "-o", "compat=0.10", "-F", "raw",
+                  "-b", str(replica), str(overlay)))  # fmt: skip
+    return overlay
+
+
+def _run_v2v(
+    local: Host, work: Path, plan: Plan, overlays: tuple[Path, ...], meter: Meter, *, kvm: bool
+) -> str:
+    environment = [
+        "LIBGUESTFS_BACKEND=direct", f"TMPDIR={work}", f"HOME={work}",
+        *([] if kvm else ["LIBGUESTFS_BACKEND_SETTINGS=force_tcg"]),
+    ]  # fmt: skip
+    if len(overlays) == 1:
+        source = ("-i", "disk", str(overlays[0]))
+    else:
+        publish(work / "source.xml", _source_xml(plan, overlays))
+        source = ("-i", "libvirtxml", str(work / "source.xml"))
+    argv = (*DIE_WITH_US, "env", *environment, "virt-v2v-in-place", *source)
+    with local.stream(argv) as channel:
+        log = _follow(channel, meter)
+        code = channel.wait(60)
+        log += channel.errors()
+    if code:
+        publish(work.parent / "convert.log", log)
+        last = [line for line in log.split("\n") if "error:" in line] or log.strip().split("\n")[
+            -1:
+        ]
+        raise ConversionFailed(
+            f"virt-v2v ended with code {code}: {last[0][:300]}", where=plan.host,
+            hint=f"the whole log is {work.parent / 'convert.log'}; the replica is untouched, "
+            "so run again after the cause is gone",
+        )  # fmt: skip
+    return log
+
+
+def _follow(channel: Channel, meter: Meter) -> str:
+    """Read the messages as they come; each is a step."""
+    lines: list[str] = []
+    for raw in channel.stdout:
+        line = raw.decode("utf-8", "replace").rstrip()
+        lines.append(line[:1000])
+        found = MESSAGE.match(line)
+        if found:
+            meter.advance(text=found[1])
+    return "\n".join(lines) + "\n"
+
+
+def _source_xml(plan: Plan, overlays: tuple[Path, ...]) -> str:
+    """All disks of a server with several, for virt-v2v's libvirtxml input."""
+    disks = "".join(
+        f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+        f"<source file='{overlay}'/><target dev='{letter}' bus='ide'/></disk>"
+        for overlay, letter in zip(overlays, ("hda", "hdb", "hdc", "hdd"), strict=False)
+    )
+    return (
+        f"<domain type='kvm'><name>{plan.domain}</name><memory>1048576</memory>"
+        f"<os><type>hvm</type></os><devices>{disks}</devices></domain>\n"
+    )
+
+
+def _place(plan: Plan, disk: DiskPlan, local: Host, node: Host, overlay: Path) -> int:
+    """Point the overlay at the bare name of the replica and bring it into the pool."""
+    _must(local, ("qemu-img", "rebase", "-u", "-F", "raw", "-b", disk.replica, str(overlay)))
+    node.upload(overlay, f"{plan.pool_path}/{disk.overlay}")
+    return overlay.stat().st_size
+
+
+def _must(host: Host, argv: tuple[str, ...]) -> None:
+    done = host.run(argv, timeout=120)
+    if done.code:
+        raise OutsideFailed(
+            f"{argv[0]} {argv[1]} failed: {done.stderr.decode('utf-8', 'replace').strip()[:300]}",
+            where=host.name,
+        )

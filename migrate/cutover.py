@@ -1,0 +1,102 @@
+"""Cutover: the source is switched off, the domain takes its place. Only with consent by name.
+
+Until the source is fenced everything can be called off. Its disks stay as they are, so that even
+after that the way back is: stop the domain, switch the source on.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from core.documents import Document
+from core.errors import Blocked, OutsideFailed, PastReturn, UsageProblem
+from core.ports import Clock, Host, Hypervisor
+from core.progress import Report, track
+from core.rules import Finding
+from migrate.plan import Plan
+
+VERSION = 1
+# Everything is synced and read-only by now; a clean shutdown would want to write. The command
+# must return before the power goes, hence the background and the pause.
+POWER_OFF = (
+    "sh", "-c",
+    "(sync; sleep 1; echo o > /proc/sysrq-trigger; sleep 5; poweroff -f) < /dev/null "
+    "> /dev/null 2>&1 &",
+)  # fmt: skip
+GONE = 90.0
+
+
+class Fenced(Document):
+    """fenced.json: from here on the source must not come back by itself."""
+
+    version: int = VERSION
+    host: str
+    consent: str
+    when: datetime
+
+
+class CutOver(Document):
+    """cutover.json: the server runs in the cloud. ``downtime`` in seconds, quiesce to answers."""
+
+    version: int = VERSION
+    host: str
+    domain: str
+    hypervisor: str
+    address: str
+    downtime: float
+    findings: tuple[Finding, ...]
+    when: datetime
+
+
+def consent(plan: Plan, name: str) -> None:
+    """Raises UsageProblem unless ``name`` is the server's."""
+    if name != plan.host:
+        raise UsageProblem(
+            f"cutting over switches {plan.host} ({plan.address}) off",
+            hint=f"say --consent {plan.host} when its owner agrees",
+        )
+
+
+def fence(
+    plan: Plan, source: Host, still_source: Callable[[], bool], clock: Clock, report: Report
+) -> None:
+    """Switch the source off and wait until nothing answers under its address.
+
+    ``still_source`` says whether what answers there is the source and not already the domain.
+    """
+    with track(report, f"switch {plan.host} off") as meter:
+        try:
+            if not still_source():
+                return
+            source.run(POWER_OFF, timeout=20)
+        except OutsideFailed:
+            meter.note(f"{plan.host} does not answer: it is off already, or must be switched off")
+        end, silent = clock.monotonic() + GONE, 0
+        while silent < 3:
+            source.close()
+            try:
+                source.run(("true",), timeout=5)
+                silent = 0
+            except OutsideFailed:
+                silent += 1
+            if clock.monotonic() > end and not silent:
+                raise Blocked(
+                    f"{plan.address} still answers {GONE:.0f} s after it was told to switch off",
+                    where=plan.host,
+                    hint="switch the server off by hand, then run again",
+                )
+            clock.sleep(1)
+
+
+def switch_on(plan: Plan, hypervisor: Hypervisor, report: Report) -> None:
+    """Start the domain in the source's place, now and whenever its host starts."""
+    with track(report, f"start domain {plan.domain}"):
+        try:
+            hypervisor.start(plan.domain)
+            hypervisor.autostart(plan.domain)
+        except OutsideFailed as problem:
+            raise PastReturn(
+                f"the source is off, and the domain does not start: {problem.message}",
+                where=plan.host,
+                hint="way back: switch the source on, it is as it was. "
+                f"Or find out why, and run `groundlift migrate cutover {plan.host}` again",
+            ) from problem
