@@ -179,3 +179,20 @@ def serve() -> Iterator[Callable[[Path], str]]:
 @pytest.fixture
 def served(tmp_path: Path, publish: Callable[..., Path], serve: Callable[[Path], str]) -> str:
     return serve(publish(tmp_path / "mirror"))
+
+
+def client(url: str, place: Path) -> tuple[str, ...]:
+    """dnf with nothing but the repository at ``url``, keeping everything below ``place``."""
+    conf = place / "dnf.conf"
+    conf.write_text(
+        f"[main]\ncachedir={place}/c\npersistdir={place}/p\nreposdir=/nonexistent\n"
+        f"logdir={place}\n[m]\nname=m\nbaseurl={url}\ngpgcheck=1\n"
+        f"gpgkey={url}RPM-GPG-KEY-CentOS-6\n"
+    )
+    root = ("--releasever=6", "--installroot", str(place / "r"))
+    return ("dnf", "-q", "-c", str(conf), *root)
+
+
+def query(url: str, place: Path) -> list[str]:
+    """The names of all packages that dnf sees."""
+    return sorted(sh(*client(url, place), "repoquery", "--qf", "%{name}").split())

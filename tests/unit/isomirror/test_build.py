@@ -1,5 +1,6 @@
 """Two discs to one repository that a real client reads; anything wrong publishes nothing."""
 
+import gzip
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from core.progress import silent
 from core.rules import Finding, blockers
 from isomirror.build import MediaBlocked, build
 from isomirror.release import current
-from tests.unit.isomirror.conftest import Discs, Key, sh, sign
+from tests.unit.isomirror.conftest import Discs, Key, client, query, sh, sign
 
 
 def blocked(tmp_path: Path, discs: Discs, *images: Path) -> tuple[Finding, ...]:
@@ -154,18 +155,106 @@ def test_a_disc_with_another_key_than_the_pinned_one_is_refused(
 def test_a_real_client_reads_the_repository_with_its_groups_and_signatures(
     tmp_path: Path, discs: Discs, served: str
 ) -> None:
-    conf = tmp_path / "dnf.conf"
-    conf.write_text(
-        f"[main]\ncachedir={tmp_path}/c\npersistdir={tmp_path}/p\nreposdir=/nonexistent\n"
-        f"logdir={tmp_path}\n[m]\nname=m\nbaseurl={served}\ngpgcheck=1\n"
-        f"gpgkey={served}RPM-GPG-KEY-CentOS-6\n"
-    )
-    dnf = ("dnf", "-q", "-c", str(conf), "--releasever=6", "--installroot", str(tmp_path / "r"))
-    listed = sh(*dnf, "repoquery", "--qf", "%{name}").split()
-    assert sorted(listed) == ["alpha", "beta", "delta", "gamma"]
+    dnf = client(served, tmp_path)
+    assert query(served, tmp_path) == ["alpha", "beta", "delta", "gamma"]
     assert "Core" in sh(*dnf, "group", "list", "--hidden")
     sh(*dnf, "-y", "install", "--downloadonly", "--downloaddir", str(tmp_path), "alpha")
     assert (tmp_path / "beta-1.0-1.el6.noarch.rpm").exists()  # needed across the discs
     db = ("rpmkeys", "--dbpath", str(tmp_path / "db"))
     sh(*db, "--import", str(discs.key.public))
     assert "NOT OK" not in sh(*db, "-K", str(tmp_path / "alpha-1.0-1.el6.noarch.rpm"))
+
+
+def test_a_disc_cut_in_half_is_a_finding_and_hides_no_other_disc_s(
+    tmp_path: Path, discs: Discs
+) -> None:
+    half, odd = tmp_path / "half.iso", tmp_path / "odd.iso"
+    shutil.copy(discs.one, half)
+    os.truncate(half, half.stat().st_size // 2)
+    discs.make(discs.tree / "d2", odd, volume="CentOS_6.4_Final")
+    found = blocked(tmp_path, discs, half, odd)
+    assert {(finding.rule, finding.where) for finding in found} == {
+        ("media.image_whole", "half.iso"),
+        ("media.release_agreed", "odd.iso"),
+    }
+    assert str(half.stat().st_size) in next(f for f in found if f.where == "half.iso").evidence
+
+
+def test_no_disc_image_at_all_is_a_finding(tmp_path: Path, discs: Discs) -> None:
+    noise = tmp_path / "noise.iso"
+    noise.write_bytes(os.urandom(100_000))
+    found = blocked(tmp_path, discs, discs.one, noise)
+    assert {(finding.rule, finding.where) for finding in found} == {
+        ("media.image_readable", "noise.iso")
+    }
+
+
+def test_a_blocked_build_leaves_what_was_published_before(tmp_path: Path, discs: Discs) -> None:
+    pin = discs.key.fingerprint
+    before = build((discs.one, discs.two), tmp_path / "m", silent, fingerprint=pin).published
+    with pytest.raises(MediaBlocked):
+        build((discs.one,), tmp_path / "m", silent, fingerprint=pin)
+    assert current(tmp_path / "m") == before
+
+
+@pytest.mark.parametrize("name", ["published.json", "tree.json", "repodata/repomd.xml"])
+def test_a_repository_that_lost_a_file_is_built_again(
+    tmp_path: Path, discs: Discs, name: str
+) -> None:
+    pin = discs.key.fingerprint
+    build((discs.one, discs.two), tmp_path / "m", silent, fingerprint=pin)
+    (tmp_path / "m" / "current" / name).unlink()
+    assert build((discs.one, discs.two), tmp_path / "m", silent, fingerprint=pin).changed
+    assert (tmp_path / "m" / "current" / name).exists()
+
+
+def test_marks_that_would_climb_out_of_the_address_are_not_believed(
+    tmp_path: Path, discs: Discs
+) -> None:
+    trees = [shutil.copytree(discs.tree / name, tmp_path / name) for name in ("d1", "d2")]
+    for number, tree in enumerate(trees, 1):
+        (tree / ".discinfo").write_text(f"1341569670.539525\n6.3\n../../../etc\n{number}\n")
+    images = [discs.make(tree, tmp_path / f"{tree.name}.iso") for tree in trees]
+    pin = discs.key.fingerprint
+    published = build(images, tmp_path / "m", silent, fingerprint=pin).published
+    assert published is not None
+    assert published.url_path == "/centos/6.3/os/x86_64/"  # from .treeinfo
+
+
+def test_two_packages_of_one_path_are_refused(
+    tmp_path: Path, discs: Discs, packages: dict[str, Path]
+) -> None:
+    tree = shutil.copytree(discs.tree / "d2", tmp_path / "d2")
+    shutil.copy(packages["beta"], tree / "Packages" / packages["alpha"].name)
+    found = blocked(tmp_path, discs, discs.one, discs.make(tree, tmp_path / "x.iso"))
+    assert rules(found) == {"media.package_once"}
+
+
+def test_a_package_that_disc_1_lists_and_no_disc_holds_is_warned_of(
+    tmp_path: Path, discs: Discs
+) -> None:
+    tree = shutil.copytree(discs.tree / "d1", tmp_path / "d1")
+    listing = "".join(
+        f'<location xml:base="media://1#2" href="Packages/{name}"/>\n'
+        for name in ("absent-1-1.el6.noarch.rpm", "beta-1.0-1.el6.noarch.rpm")
+    )
+    (tree / "repodata" / "0a-primary.xml.gz").write_bytes(gzip.compress(listing.encode()))
+    one = discs.make(tree, tmp_path / "x.iso")
+    built = build((one, discs.two), tmp_path / "m", silent, fingerprint=discs.key.fingerprint)
+    (found,) = (finding for finding in built.findings if finding.rule == "media.listing_met")
+    assert found.evidence == "1 absent: Packages/absent-1-1.el6.noarch.rpm"
+    assert not found.blocks
+
+
+def test_a_disc_whose_md5_was_not_implanted_is_warned_of_and_packages_still_judged(
+    tmp_path: Path, discs: Discs
+) -> None:
+    bare = discs.make(discs.tree / "d2", tmp_path / "bare.iso", implant=False)
+    pin = discs.key.fingerprint
+    built = build((discs.one, bare), tmp_path / "m", silent, fingerprint=pin)
+    warned = [f for f in built.findings if f.rule == "media.sum_implanted" and f.answer != "pass"]
+    assert [finding.where for finding in warned] == ["bare.iso"]
+    raw = bytearray(bare.read_bytes())
+    raw[raw.index(b"\xed\xab\xee\xdb") + 15_000] ^= 1
+    bare.write_bytes(raw)
+    assert rules(blocked(tmp_path / "n", discs, discs.one, bare)) == {"media.package_signed"}

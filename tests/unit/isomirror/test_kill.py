@@ -2,28 +2,20 @@
 
 import os
 import random
+import shutil
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from core.progress import silent
 from isomirror.build import build
 from isomirror.release import current
 from isomirror.serve import Catalogue
-from tests.unit.isomirror.conftest import Discs
+from tests.unit.isomirror.conftest import Discs, query
 
-ROOT = Path(__file__).parents[3]
 KILLS = 12
-
-
-def start(state: Path, discs: Discs) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        (sys.executable, "-m", "cli", "--state", str(state), "mirror", "build", str(discs.one),
-         str(discs.two), "--fingerprint", discs.key.fingerprint),
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
 
 
 def whole(mirror: Path) -> bool:
@@ -36,27 +28,121 @@ def whole(mirror: Path) -> bool:
     return catalogue.published.packages == 4 and len(metadata) == 5
 
 
-def test_a_build_killed_at_any_point_publishes_all_or_nothing(tmp_path: Path, discs: Discs) -> None:
+def test_a_build_killed_at_any_moment_publishes_all_or_nothing(
+    tmp_path: Path, discs: Discs, serve: Callable[[Path], str]
+) -> None:
     begun = time.monotonic()
-    assert start(tmp_path / "probe", discs).wait(60) == 0
+    assert not build_and_die(tmp_path / "probe", discs, 0)
     usual = time.monotonic() - begun
     dice = random.Random(6302012)
-    killed = 0
-    for turn in range(KILLS * 3):
-        state = tmp_path / f"s{turn % 3}"  # some go on where an earlier one was killed
-        process = start(state, discs)
-        time.sleep(dice.uniform(0.3, 0.95) * usual)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            killed += 1
-        process.wait(60)
-        assert whole(state / "mirror")
+    killed, mirror = 0, tmp_path / "m0"
+    for turn in range(20 * KILLS):
+        if current(mirror):  # else it goes on where the last one was killed
+            mirror = tmp_path / f"m{turn}"
+        child = os.fork()
+        if child == 0:
+            try:
+                build((discs.one, discs.two), mirror, silent, fingerprint=discs.key.fingerprint)
+            finally:
+                os._exit(0)
+        time.sleep(dice.uniform(0, usual))
+        os.kill(child, signal.SIGKILL)
+        killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        assert whole(mirror)
         if killed >= KILLS:
             break
-    assert killed >= 10
-    for number in range(3):
-        mirror = tmp_path / f"s{number}" / "mirror"
-        build((discs.one, discs.two), mirror, silent, fingerprint=discs.key.fingerprint)
+    assert killed >= KILLS
+    build((discs.one, discs.two), mirror, silent, fingerprint=discs.key.fingerprint)
+    assert whole(mirror)
+    assert not [path for path in (mirror / "releases").iterdir() if path.name[0] == "."]
+    assert query(serve(mirror), tmp_path) == ["alpha", "beta", "delta", "gamma"]
+
+
+def build_and_die(mirror: Path, discs: Discs, effect: int) -> bool:
+    """Build in a process that kills itself right before its n-th effect on the mirror's files;
+    False when it came to its end before that."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _count_effects(mirror, effect)
+            build((discs.one, discs.two), mirror, silent, fingerprint=discs.key.fingerprint)
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def _count_effects(mirror: Path, effect: int) -> None:
+    seen = 0
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event not in ("open", "os.rename", "os.symlink", "os.remove", "os.mkdir", "os.rmdir"):
+            return
+        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & os.O_CREAT):
+            return
+        if not any(str(mirror) in str(argument) for argument in arguments):
+            return
+        seen += 1
+        if seen == effect:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def test_a_build_killed_before_each_of_its_effects_publishes_all_or_nothing(
+    tmp_path: Path, discs: Discs
+) -> None:
+    killed = 0
+    for effect in range(1, 200):
+        mirror = tmp_path / f"m{effect}"
+        mirror.mkdir()
+        if not build_and_die(mirror, discs, effect):
+            break
+        killed += 1
         assert whole(mirror)
-        left = [path.name for path in (mirror / "releases").iterdir() if path.name[0] == "."]
-        assert left == []
+        built = build((discs.one, discs.two), mirror, silent, fingerprint=discs.key.fingerprint)
+        assert built.published is not None
+        assert whole(mirror)
+        assert [p.name for p in (mirror / "releases").iterdir()] == [built.published.identity]
+    assert killed >= 10
+
+
+def test_a_rebuild_killed_before_each_of_its_effects_leaves_the_old_one_or_the_new_one(
+    tmp_path: Path, discs: Discs
+) -> None:
+    tree = shutil.copytree(discs.tree / "d2", tmp_path / "d2")
+    (tree / "added").write_text("another disc 2\n")
+    other = discs.make(tree, tmp_path / "other.iso")
+    mirror = tmp_path / "m"
+    before = build((discs.one, other), mirror, silent, fingerprint=discs.key.fingerprint)
+    assert before.published is not None
+    old, seen = before.published.identity, set()
+    for effect in range(1, 200):
+        died = build_and_die(mirror, discs, effect)
+        assert whole(mirror)
+        published = current(mirror)
+        assert published is not None
+        seen.add(published.identity == old)
+        if not died or published.identity != old:
+            break
+    assert seen == {True, False}
+    again = build((discs.one, discs.two), mirror, silent, fingerprint=discs.key.fingerprint)
+    assert not again.changed
+
+
+def test_what_a_killed_build_verified_is_not_read_again(tmp_path: Path, discs: Discs) -> None:
+    mirror = tmp_path / "m"
+    effect = 1
+    while len(list((mirror / "checked").glob("*.json"))) < 1:
+        shutil.rmtree(mirror, ignore_errors=True)
+        mirror.mkdir()
+        assert build_and_die(mirror, discs, effect)
+        effect += 1
+    tasks: list[str] = []
+    build(
+        (discs.one, discs.two),
+        mirror,
+        lambda event: tasks.append(event.task),
+        fingerprint=discs.key.fingerprint,
+    )
+    assert {task for task in tasks if task.startswith("verify")} == {f"verify {discs.two.name}"}

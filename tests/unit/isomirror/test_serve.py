@@ -1,15 +1,20 @@
 """HTTP out of the images: whole files, ranges, listings, and nothing else."""
 
+import hashlib
 import http.client
 import os
 import re
 import shutil
 import socket
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from isomirror.serve import Catalogue, DiscReplaced, wanted_range
+from isomirror.repository import Disc
+from isomirror.serve import Catalogue, DiscReplaced, Entry, Server, wanted_range
 from tests.unit.isomirror.conftest import Discs
 
 KERNEL = "images/pxeboot/vmlinuz"
@@ -144,3 +149,114 @@ def test_a_replaced_image_is_noticed_and_not_served(
     assert ask(url, where(url) + KERNEL)[0] == 503
     with pytest.raises(DiscReplaced, match="not the file"):
         Catalogue(mirror).check()
+
+
+@pytest.fixture
+def large(
+    tmp_path: Path, discs: Discs, publish: Callable[..., Path], serve: Callable[[Path], str]
+) -> tuple[str, Path]:
+    """A disc with 60 MB in one file: far more than any socket buffers."""
+    tree = shutil.copytree(discs.tree / "d1", tmp_path / "d1")
+    (tree / "images" / "install.img").write_bytes(os.urandom(60_000_000))
+    one = discs.make(tree, tmp_path / "one.iso")
+    return serve(publish(tmp_path / "m", one, discs.two)), tree / "images" / "install.img"
+
+
+def test_a_slow_client_gets_a_large_file_whole(large: tuple[str, Path]) -> None:
+    url, original = large
+    host, port = url.split("/")[2].split(":")
+    taken = hashlib.sha256()
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        request = f"GET {where(url)}images/install.img HTTP/1.1\r\nHost: x\r\n"
+        line.sendall(request.encode() + b"Connection: close\r\n\r\n")
+        time.sleep(0.5)  # by now the server has filled every buffer
+        file = line.makefile("rb")
+        while file.readline().strip():
+            pass
+        while piece := file.read(1 << 20):
+            taken.update(piece)
+    assert taken.hexdigest() == hashlib.sha256(original.read_bytes()).hexdigest()
+
+
+def test_a_part_of_another_file_than_the_client_has_comes_as_a_whole(served: str) -> None:
+    path = where(served) + KERNEL
+    tag = ask(served, path)[1]["ETag"]
+    assert ask(served, path, Range="bytes=0-9", If_Range=tag)[0] == 206
+    assert ask(served, path, Range="bytes=0-9", If_Range='"of-yesterday"')[0] == 200
+
+
+def test_a_body_sent_with_a_request_never_passes_for_the_next_request(served: str) -> None:
+    host, port = served.split("/")[2].split(":")
+    hidden = f"GET {where(served)}.discinfo HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        head = f"HEAD {where(served)}{KERNEL} HTTP/1.1\r\nHost: x\r\n"
+        line.sendall(head.encode() + f"Content-Length: {len(hidden)}\r\n\r\n".encode() + hidden)
+        answers = line.makefile("rb").read()
+    assert answers.count(b"HTTP/1.1") == 1
+
+
+def test_a_file_over_4_gib_is_served_across_its_parts(tmp_path: Path) -> None:
+    """Two extents in a sparse file, as the index of such a disc has them."""
+    image, full = tmp_path / "big.iso", 0xFFFFF800
+    with image.open("wb") as file:
+        file.truncate(full + 10_000)
+        file.seek(full - 3)
+        file.write(b"abcdef")
+    facts = image.stat()
+    disc = Disc(path=str(image), size=facts.st_size, inode=facts.st_ino, modified=facts.st_mtime_ns)
+    entry = Entry(str(image), ((0, full), (full, 10_000)), disc, 0.0, "tag")
+    catalogue = Catalogue.__new__(Catalogue)
+    catalogue.files, catalogue.directories, catalogue.discs = {"/big": entry}, {"/": {"big"}}, ()
+    with Server(("127.0.0.1", 0), catalogue, lambda _: None) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        assert ask(url, "/big", "HEAD")[1]["Content-Length"] == str(full + 10_000)
+        status, headers, body = ask(url, "/big", Range=f"bytes={full - 3}-{full + 2}")
+        server.stop()
+    assert (status, body) == (206, b"abcdef")
+    assert headers["Content-Range"] == f"bytes {full - 3}-{full + 2}/{full + 10_000}"
+
+
+def test_more_clients_than_places_wait_for_one_and_a_full_server_still_stops(
+    tmp_path: Path, publish: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isomirror.serve.CONNECTIONS", 2)
+    catalogue = Catalogue(publish(tmp_path / "m"))
+    with Server(("127.0.0.1", 0), catalogue, lambda _: None) as server:
+        running = threading.Thread(target=server.serve_forever, args=(0.05,))
+        running.start()
+        address = ("127.0.0.1", server.server_address[1])
+        url = f"http://127.0.0.1:{address[1]}{catalogue.prefix}"
+        idle = [socket.create_connection(address) for _ in range(2)]
+        time.sleep(0.2)
+        threading.Timer(0.5, idle[0].close).start()
+        begun = time.monotonic()
+        assert ask(url, where(url) + ".discinfo")[0] == 200
+        assert time.monotonic() - begun > 0.3  # it had to wait
+        waiting = [socket.create_connection(address) for _ in range(3)]
+        begun = time.monotonic()
+        server.stop()
+        running.join(5)
+        assert not running.is_alive()
+        assert time.monotonic() - begun < 5
+        for line in (*idle, *waiting):
+            line.close()
+
+
+def test_an_answer_under_way_is_finished_when_the_server_stops(
+    tmp_path: Path, discs: Discs, publish: Callable[..., Path]
+) -> None:
+    tree = shutil.copytree(discs.tree / "d1", tmp_path / "d1")
+    (tree / "images" / "install.img").write_bytes(os.urandom(30_000_000))
+    catalogue = Catalogue(publish(tmp_path / "m", discs.make(tree, tmp_path / "1.iso"), discs.two))
+    with Server(("127.0.0.1", 0), catalogue, lambda _: None) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+        connection.request("GET", f"{catalogue.prefix}images/install.img")
+        answer = connection.getresponse()
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        assert len(answer.read()) == 30_000_000
+        stopping.join(10)
+        assert not stopping.is_alive()
