@@ -18,6 +18,7 @@ BOOT_FIRST, LVM_FIRST = 2048, 524288  # sectors
 ROOT = 3400 * MIB
 SWAP = 256 * MIB
 JUNK = 300 * MIB
+BLOCK = 4096
 # ext4 as EL6 made it: no 64-bit block numbers, no metadata checksums, bitmaps left unwritten in
 # groups that were never used.
 FEATURES = "^64bit,^metadata_csum,^metadata_csum_seed,^orphan_file,uninit_bg"
@@ -80,14 +81,13 @@ def _root(tree: Path, image: Path) -> None:
     """The root file system as a file of its own."""
     # A lazily written inode table would go on changing the disk of the running server.
     eager = "lazy_itable_init=0,lazy_journal_init=0"
-    options = ("-q", "-F", "-t", "ext4", "-O", FEATURES, "-E", eager, "-d", str(tree))
-    run(["mke2fs", *options, str(image), f"{ROOT // MIB}m"], timeout=300)
+    options = ("-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-O", FEATURES, "-E", eager)
+    run(["mke2fs", *options, "-d", str(tree), str(image), f"{ROOT // MIB}m"], timeout=300)
 
 
 def _litter(image: Path) -> None:
     """Fill free blocks with noise, as files leave behind when they are deleted: pieces of up to
     4 MiB with gaps, until there is enough of it."""
-    block = 4096
     left = JUNK
     listing = run(["dumpe2fs", str(image)])
     groups = re.findall(r"^  Free blocks: (\d.*)$", listing, re.MULTILINE)
@@ -97,9 +97,9 @@ def _litter(image: Path) -> None:
                 count = min(1024, last + 1 - start)
                 if left <= 0:
                     return
-                file.seek(start * block)
-                file.write(os.urandom(count * block))
-                left -= count * block
+                file.seek(start * BLOCK)
+                file.write(os.urandom(count * BLOCK))
+                left -= count * BLOCK
 
 
 def _spans(text: str) -> list[tuple[int, int]]:

@@ -1,0 +1,143 @@
+"""The source server itself, in a network of its own: it serves, stands still, and goes on.
+
+It starts on a new disk over the cached image, so the lab that may be up is left alone.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from core.progress import silent
+from lab import source
+from lab.estate import Estate
+
+pytestmark = pytest.mark.lab
+SPACE = "gl-test-src"
+SERVICES = ("cron", "writer", "webapp", "mariadb")
+CALL = """
+import sys
+from pathlib import Path
+from core.progress import silent
+from lab import source
+from lab.estate import Estate
+estate = Estate(Path(sys.argv[2]))
+source.up(estate, silent) if sys.argv[1] == "up" else source.down(estate)
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """The running server, seen from inside its network."""
+
+    estate: Estate
+
+    def inside(self, *argv: str, **options) -> subprocess.CompletedProcess[str]:
+        prefix = ("ip", "netns", "exec", SPACE)
+        return subprocess.run((*prefix, *argv), text=True, capture_output=True, **options)
+
+    def lab(self, verb: str) -> None:
+        done = self.inside(sys.executable, "-c", CALL, verb, str(self.estate.directory))
+        assert done.returncode == 0, done.stderr
+
+    def ssh(self, command: str) -> str:
+        done = self.inside(
+            *("ssh", "-i", str(self.estate.key), "-o", "StrictHostKeyChecking=yes"),
+            *("-o", f"UserKnownHostsFile={self.estate.known_hosts}", "-o", "BatchMode=yes"),
+            *("root@10.77.0.50", command),
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def get(self, path: str) -> str:
+        done = self.inside("curl", "-sSf", "-m", "20", f"http://10.77.0.50{path}")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def rows(self) -> int:
+        return int(json.loads(self.get("/rows"))["rows"])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    if os.geteuid():
+        pytest.skip("needs root")
+    shared = Estate(Path(os.environ.get("GROUNDLIFT_STATE", ".state")).absolute() / "lab")
+    image = source.build(shared, silent)
+    own = Estate(tmp_path_factory.mktemp("state") / "lab")
+    home = own.directory / "source"
+    home.mkdir(parents=True)
+    (home / image.name).symlink_to(image)
+    for key in (shared.key, image.with_name("ssh_host_rsa_key")):
+        target = own.key if key == shared.key else home / key.name
+        shutil.copy(key, target)
+        shutil.copy(f"{key}.pub", f"{target}.pub")
+    subprocess.run(["ip", "netns", "delete", SPACE], capture_output=True)
+    subprocess.run(["ip", "netns", "add", SPACE], check=True)
+    server = Server(own)
+    try:
+        server.inside("ip", "link", "set", "lo", "up")
+        server.lab("up")
+        yield server
+    finally:
+        server.lab("down")
+        subprocess.run(["ip", "netns", "delete", SPACE], check=True)
+
+
+def test_it_is_an_old_physical_server(server):
+    assert server.ssh("dmidecode -s system-product-name") == "ProLiant DL380 G5\n"
+    assert "/dev/sda1 /boot ext4" in server.ssh("cat /proc/mounts")
+    assert "lvm  /\n" in server.ssh("lsblk -o NAME,MAJ:MIN,RM,SIZE,RO,TYPE,MOUNTPOINTS")
+    assert server.ssh("basename $(readlink /sys/class/net/eth0/device/driver)") == "e1000\n"
+    assert server.ssh("systemctl --failed --no-legend") == ""
+
+
+def test_its_page_stays_the_same_while_its_writer_goes_on(server):
+    page, rows = server.get("/"), server.rows()
+    time.sleep(2)
+    assert server.get("/") == page
+    assert server.rows() > rows
+
+
+def test_a_visitor_gets_a_session_that_is_a_file(server):
+    for _ in range(2):
+        server.inside("curl", "-sS", "-b", f"SID={'ab' * 16}", "http://10.77.0.50/", check=True)
+    assert server.ssh(f"cat /var/lib/webapp/sessions/sess_{'ab' * 16}") == "visits=2\n"
+
+
+def test_it_stands_still_for_the_last_pass_and_goes_on_afterwards(server):
+    server.ssh(f"systemctl stop {' '.join(SERVICES)}")
+    server.ssh("mount -o remount,ro /boot && mount -o remount,ro /")
+    committed = int(server.ssh("tail -n 1 /var/lib/webapp/committed"))
+    written = "sync; awk '{print $7}' /sys/block/sda/stat"  # sectors
+    before = server.ssh(written)
+    time.sleep(8)  # longer than ext4 keeps anything back
+    assert server.ssh(written) == before
+
+    server.ssh("mount -o remount,rw / && mount -o remount,rw /boot")
+    server.ssh(f"systemctl start {' '.join(reversed(SERVICES))}")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        ledger = server.ssh("tail -n 1 /var/lib/webapp/committed")
+        if int(ledger) > committed:
+            break
+        time.sleep(1)
+    assert server.rows() > committed
+
+
+def test_switched_off_and_on_it_has_every_committed_row(server):
+    server.lab("down")
+    console = (server.estate.directory / "source/serial.log").read_text(errors="replace")
+    assert "reboot: Power down" in console
+    server.lab("up")
+    committed = {int(line) for line in server.ssh("cat /var/lib/webapp/committed").split()}
+    found = server.ssh("mariadb -N -e 'SELECT seq FROM webapp.orders'")
+    assert committed
+    assert not committed - {int(line) for line in found.split()}
