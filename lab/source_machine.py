@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import OutsideFailed
-from lab.estate import BRIDGE, CONTROLLER, NETWORK_BITS
+from lab.estate import BRIDGE
+from lab.network import bridge
 from lab.source_run import run
 
 TAP = "gl-web1"
@@ -27,7 +28,6 @@ class Machine:
     directory: Path
     address: str
     mac: str
-    bridge: str = BRIDGE
 
     @property
     def disk(self) -> Path:
@@ -76,24 +76,16 @@ def start(machine: Machine) -> None:
     """Start the process on its bridge; harmless when it runs."""
     if pid(machine) is not None:
         return
-    _plug(machine.bridge)
-    home = Path.cwd()
-    try:  # relative names, see argv
-        os.chdir(machine.directory)
-        run(machine.argv)
-    finally:
-        os.chdir(home)
+    _plug()
+    run(machine.argv, directory=machine.directory)
 
 
-def _plug(bridge: str) -> None:
-    """A tap device on the bridge, which is made as the lab makes it when it is not there yet."""
-    if not Path("/sys/class/net", bridge).exists():
-        run(["ip", "link", "add", bridge, "type", "bridge"])
-        run(["ip", "address", "add", f"{CONTROLLER}/{NETWORK_BITS}", "dev", bridge])
-        run(["ip", "link", "set", bridge, "up"])
+def _plug() -> None:
+    """A tap device on the lab's bridge."""
+    bridge()
     if not Path("/sys/class/net", TAP).exists():
         run(["ip", "tuntap", "add", TAP, "mode", "tap"])
-    run(["ip", "link", "set", TAP, "master", bridge, "up"])
+    run(["ip", "link", "set", TAP, "master", BRIDGE, "up"])
 
 
 def wait_until_served(machine: Machine, seconds: float) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from core.errors import OutsideFailed
 
@@ -19,6 +20,7 @@ def run(
     timeout: float = 60,
     environment: Mapping[str, str] | None = None,
     contained: bool = False,
+    directory: Path | None = None,
 ) -> str:
     """Standard output of a program that ended well. Raises OutsideFailed with its last words.
 
@@ -34,6 +36,7 @@ def run(
             errors="backslashreplace",
             capture_output=True,
             timeout=timeout,
+            cwd=directory,
             env={**os.environ, "LC_ALL": "C", **(environment or {})},
         )
     except FileNotFoundError as fault:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_a_killed_build_leaves_no_mounts_and_no_processes(tmp_path):
     while _alive(str(ready)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _alive(str(ready))
-    assert str(place) not in open("/proc/mounts").read()
+    assert str(place) not in Path("/proc/mounts").read_text()
 
 
 def _alive(word: str) -> bool:
