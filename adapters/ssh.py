@@ -168,7 +168,7 @@ def ssh_argv(login: Login) -> tuple[str, ...]:
         proxy = shlex.join(_jump_argv(login, login.jump)).replace("%", "%%")
         via = ("-o", f"ProxyCommand={proxy}")
     target = ("-p", str(login.port), "--", f"{login.user}@{login.address}")
-    return ("ssh", *_options(login), *via, *target)
+    return ("ssh", *ssh_options(login), *via, *target)
 
 
 def quoted(argv: Sequence[str]) -> str:
@@ -196,7 +196,8 @@ def host_key(address: str, port: int, timeout: float = 20.0) -> paramiko.PKey:
         raise OutsideFailed(f"no SSH connection to {address} port {port}: {fault}") from fault
 
 
-def _options(login: Login) -> tuple[str, ...]:
+def ssh_options(login: Login) -> tuple[str, ...]:
+    """What every call of the ssh program needs: pinned keys, old algorithms, no surprises."""
     settings = (
         "BatchMode=yes",
         "StrictHostKeyChecking=yes",
@@ -216,7 +217,7 @@ def _options(login: Login) -> tuple[str, ...]:
 
 
 def _jump_argv(login: Login, jump: str) -> tuple[str, ...]:
-    return ("ssh", *_options(login), "-W", f"{login.address}:{login.port}", "--", jump)
+    return ("ssh", *ssh_options(login), "-W", f"{login.address}:{login.port}", "--", jump)
 
 
 def _pins(login: Login, name: str) -> paramiko.HostKeys:

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from adapters.ssh import Login, SshHost
+from adapters.hypervisor import LibvirtHypervisor, ssh_uri
+from adapters.ssh import Login, SshHost, ssh_options
 from core.documents import load
 from core.errors import UsageProblem
 from core.state import State
@@ -72,6 +73,13 @@ class Case:
         raise UsageProblem(
             f"{self.site_path} has no node {name}", hint="name one of its nodes as the target"
         )
+
+    def hypervisor(self, name: str) -> LibvirtHypervisor:
+        """libvirt on a node of the cloud."""
+        login = self.node_login(name)
+        ssh = ("ssh", *ssh_options(login))
+        uri = ssh_uri(login.address, login.user, ssh, self.state.root / "ssh")
+        return LibvirtHypervisor(uri)
 
     def node_host(self, name: str) -> SshHost:
         """A node of the cloud."""

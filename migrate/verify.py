@@ -24,11 +24,12 @@ class NotVerified(Blocked):
 
 
 class Verified(Document):
-    """verify.json and the second half of cutover.json. ``seconds`` is power-on to answers."""
+    """verify.json. ``seconds`` is power-on to answers; the digest is of the conversion seen."""
 
     version: int = VERSION
     where: str
     seconds: float
+    converted_sha256: str = ""
     findings: tuple[Finding, ...]
     when: datetime
 

@@ -1,0 +1,148 @@
+"""`groundlift migrate cutover`: the source goes off, the domain takes its place."""
+
+from pathlib import Path
+
+import click
+
+from adapters.clock import SystemClock
+from adapters.web import HttpWeb
+from commands.connect import Case, open_case, site_option
+from commands.console import progress, show_findings
+from commands.migrate_verify import compare
+from core.documents import load
+from core.errors import OutsideFailed, PastReturn, UsageProblem
+from core.progress import Report
+from core.quantities import duration
+from core.rules import blockers
+from core.state import State, lock, publish_model
+from migrate import cutover as cutting
+from migrate import plan as planning
+from migrate import quiesce, transfer
+from migrate.cutover import CutOver, Fenced
+from migrate.plan import Plan
+from migrate.verify import Verified
+
+
+@click.command()
+@click.argument("host")
+@site_option
+@click.option("--consent", default="", help="The server's name: its owner agrees to the cutover.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--json", "as_json", is_flag=True, help="Print cutover.json.")
+@click.pass_obj
+def cutover(
+    state: State, host: str, site_path: Path | None, consent: str, dry_run: bool, as_json: bool
+) -> None:
+    """Switch HOST off and start its domain under the same address. Needs --consent HOST."""
+    case = open_case(state, host, site_path)
+    plan = planning.read(case.folder)
+    if dry_run:
+        click.echo(f"would switch {host} ({plan.address}) off and start domain {plan.domain}")
+        return
+    cutting.consent(plan, consent)
+    with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
+        done = cut_over(case, consent, report)
+    if as_json:
+        click.echo(done.model_dump_json(indent=2))
+        return
+    show_findings(done.findings, passes=True)
+    click.echo(describe(done))
+
+
+def describe(done: CutOver) -> str:
+    """The end of a migration on one line."""
+    return (
+        f"{done.host} runs as domain {done.domain} on {done.hypervisor}, {done.address}; "
+        f"downtime {duration(done.downtime)}"
+    )
+
+
+def cut_over(case: Case, consent: str, report: Report) -> CutOver:
+    """All of it, from wherever an earlier run stopped. The caller holds the lock."""
+    path = case.folder / "cutover.json"
+    if path.exists():
+        return load(path, CutOver)
+    fenced(case, consent, report)
+    switched_on(case, report)
+    return confirmed(case, report)
+
+
+def ready(case: Case) -> Plan:
+    """The plan, if everything before the cutover is done and still holds."""
+    plan, path = planning.read(case.folder), case.folder / "verify.json"
+    name = case.source.name
+    if not path.exists() or blockers(load(path, Verified).findings):
+        raise UsageProblem(
+            f"{name} has not passed verification", hint=f"`groundlift migrate verify {name}`"
+        )
+    if quiesce.record(case.folder) is None:
+        raise UsageProblem(
+            f"{name} was put back to work after its last copy, which is stale now",
+            hint=f"`groundlift migrate run {name} --consent {name}` copies what changed first",
+        )
+    return plan
+
+
+def fenced(case: Case, consent: str, report: Report) -> None:
+    """Switch the source off; once it is off that is on the record."""
+    path = case.folder / "fenced.json"
+    if path.exists():
+        return
+    plan = ready(case)
+    cutting.consent(plan, consent)
+    source, clock = case.source_host(), SystemClock()
+    held = quiesce.record(case.folder)
+
+    def still_source() -> bool:
+        boot = source.read("/proc/sys/kernel/random/boot_id", 100).decode("ascii", "replace")
+        return held is not None and boot.strip() == held.boot
+
+    try:
+        cutting.fence(plan, source, still_source, clock, report)
+    finally:
+        source.close()
+    publish_model(path, Fenced(host=plan.host, consent=consent, when=clock.now()))
+
+
+def switched_on(case: Case, report: Report) -> None:
+    """Start the domain where the source was."""
+    plan = planning.read(case.folder)
+    hypervisor = case.hypervisor(plan.hypervisor)
+    try:
+        cutting.switch_on(plan, hypervisor, report)
+    finally:
+        hypervisor.close()
+
+
+def confirmed(case: Case, report: Report) -> CutOver:
+    """Compare the domain under the real address with the source, and write cutover.json."""
+    plan = planning.read(case.folder)
+    guest = case.source_host()
+    try:
+        seen = compare(
+            case, plan, guest, HttpWeb(), plan.uuid, report, where=plan.hypervisor, converted=""
+        )
+    except OutsideFailed as problem:
+        raise _past(plan, problem.message) from problem
+    finally:
+        guest.close()
+    stand = sorted({finding.rule for finding in blockers(seen.findings)})
+    if stand:
+        raise _past(plan, f"it is not what it was: {', '.join(stand)}")
+    started = transfer.read(case.folder).downtime_started
+    done = CutOver(
+        host=plan.host, domain=plan.domain, hypervisor=plan.hypervisor, address=plan.address,
+        downtime=round((seen.when - started).total_seconds(), 1),
+        findings=seen.findings, when=seen.when,
+    )  # fmt: skip
+    publish_model(case.folder / "cutover.json", done)
+    return done
+
+
+def _past(plan: Plan, text: str) -> PastReturn:
+    return PastReturn(
+        f"{plan.host} is off and its domain is on, but {text}",
+        where=plan.host,
+        hint=f"mend it and run `groundlift migrate cutover {plan.host} --consent {plan.host}` "
+        "again. Or go back: stop the domain, switch the old server on; it is as it was",
+    )

@@ -1,0 +1,161 @@
+"""`groundlift migrate run`: all stages in a row, durable: killed anywhere, it continues."""
+
+from pathlib import Path
+
+import click
+
+from adapters.engine import DbosEngine
+from commands import migrate_assess, migrate_discover, migrate_plan
+from commands.connect import Case, open_case, site_option
+from commands.console import progress, show_findings
+from commands.migrate_convert import converted, describe
+from commands.migrate_cutover import confirmed, fenced, switched_on
+from commands.migrate_cutover import describe as describe_end
+from commands.migrate_define import defined
+from commands.migrate_verify import refuse, rehearsed
+from core.documents import load
+from core.errors import UsageProblem
+from core.progress import Report, silent, track
+from core.rules import Answer
+from core.state import State, lock
+from migrate import plan as planning
+from migrate import quiesce, transfer, workflow
+from migrate.cutover import CutOver
+from migrate.transfer import Options
+from migrate.verify import Verified
+from migrate.workflow import Actions
+
+
+@click.command()
+@click.argument("host")
+@site_option
+@click.option("--consent", default="", help="The server's name: cut over too, its owner agrees.")
+@click.option("--again", is_flag=True, help="Rehearse anew from the first step.")
+@click.option("--dry-run", is_flag=True, help="Only list the steps and which are finished.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def run(
+    state: State,
+    host: str,
+    site_path: Path | None,
+    consent: str,
+    again: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Move HOST: discover to verify, and with --consent HOST the cutover. Continues where an
+    earlier run stopped, however it stopped."""
+    case = open_case(state, host, site_path)
+    if consent and consent != host:
+        raise UsageProblem(f"--consent {consent} does not name {host}", hint=f"--consent {host}")
+    engine = DbosEngine(state.root / "workflows")
+    finished = case.folder / "cutover.json"
+    if dry_run:
+        _list(engine, case, silent, consented=bool(consent))
+        return
+    if finished.exists():
+        done = load(finished, CutOver)
+        click.echo(
+            done.model_dump_json(indent=2) if as_json else f"nothing changed: {describe_end(done)}"
+        )
+        return
+    with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
+        if again:
+            engine.forget(f"{host}-rehearse")
+        workflow.run(engine, host, actions(case, report, consent), consented=bool(consent))
+    _tell(case, as_json)
+
+
+def actions(case: Case, report: Report, consent: str) -> Actions:
+    """Each step as a call without arguments. They are called under the migration's lock."""
+
+    def discover() -> None:
+        if not (case.folder / "source.json").exists():
+            migrate_discover.ask_all(case, report)
+
+    def assess() -> None:
+        with track(report, f"assess {case.source.name}") as meter:
+            book = migrate_assess.accept(case, (), None, None)
+            found = migrate_assess.report_of(case, book)
+            migrate_assess.keep(case, found, book)
+            open_ = sum(finding.answer is not Answer.PASS for finding in found.findings)
+            meter.note(f"{found.verdict.value}, {open_} findings in {case.folder}/report.json")
+            migrate_assess.refuse(found)
+
+    return Actions(
+        discover=discover,
+        assess=assess,
+        plan=lambda: _quiet(migrate_plan.settle(case)),
+        copy=lambda: _copy(case, report),
+        finish=lambda: _finish(case, report),
+        convert=lambda: _quiet(converted(case, report)),
+        define=lambda: _quiet(defined(case)),
+        verify=lambda: refuse(case.source.name, rehearsed(case, report)),
+        wake=lambda: _wake(case, report),
+        fence=lambda: fenced(case, consent, report),
+        switch_on=lambda: switched_on(case, report),
+        confirm=lambda: _quiet(confirmed(case, report)),
+    )
+
+
+def _quiet(_: object) -> None:
+    """A step has no result: what it found out is in its file."""
+
+
+def _copy(case: Case, report: Report) -> None:
+    plan = planning.read(case.folder)
+    source, node = case.source_host(), case.node_host(plan.hypervisor)
+    try:
+        if not (case.folder / "transfer.json").exists():
+            transfer.copy(source, node, plan, case.folder, report=report)
+    finally:
+        source.close()
+        node.close()
+
+
+def _finish(case: Case, report: Report) -> None:
+    """The last pass. A copy whose source was put back to work since is brought up to date."""
+    plan = planning.read(case.folder)
+    stale = quiesce.record(case.folder) is None
+    source, node = case.source_host(), case.node_host(plan.hypervisor)
+    try:
+        transfer.finish(source, node, plan, case.folder, Options(again=stale), report)
+    finally:
+        source.close()
+        node.close()
+
+
+def _wake(case: Case, report: Report) -> None:
+    source = case.source_host()
+    try:
+        quiesce.release(source, case.folder, report)
+    finally:
+        source.close()
+
+
+def _list(engine: DbosEngine, case: Case, report: Report, *, consented: bool) -> None:
+    made = actions(case, report, "")
+    host = case.source.name
+    steps = workflow.cutover(made) if consented else workflow.rehearse(made)
+    done = set(engine.finished(f"{host}-{'cutover' if consented else 'rehearse'}"))
+    for step in steps:
+        click.echo(f"{'done' if step.name in done else 'to do':6} {step.name}")
+
+
+def _tell(case: Case, as_json: bool) -> None:
+    path = case.folder / "cutover.json"
+    if path.exists():
+        done = load(path, CutOver)
+        click.echo(done.model_dump_json(indent=2) if as_json else describe_end(done))
+        return
+    seen = load(case.folder / "verify.json", Verified)
+    if as_json:
+        click.echo(seen.model_dump_json(indent=2))
+        return
+    name = case.source.name
+    click.echo(describe(converted(case, silent)))
+    show_findings(seen.findings, passes=True)
+    click.echo(
+        f"{name} is ready, and back at work. `groundlift migrate run {name} --consent {name}` "
+        "copies what changes until then, and cuts over"
+    )
