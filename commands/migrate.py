@@ -13,6 +13,7 @@ VERBS = {
     "assess": "commands.migrate_assess",
     "plan": "commands.migrate_plan",
     "transfer": "commands.migrate_transfer",
+    "unquiesce": "commands.migrate_unquiesce",
     "convert": "commands.migrate_convert",
     "define": "commands.migrate_define",
     "verify": "commands.migrate_verify",

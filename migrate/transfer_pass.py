@@ -134,7 +134,6 @@ class Pump:
             codec="zlib" if order.compress else "raw",
             start=order.start,
             rate=order.rate,
-            live=1,
             final=int(final),
             polite=int(not final),
         )

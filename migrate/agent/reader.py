@@ -299,9 +299,10 @@ def politely():
 def one_pass(link, fields):
     if fields.get("polite") == "1":
         politely()
-    if fields.get("live") == "1":
-        os.system("sync")  # bitmaps on the medium lag the journal until then
     device = Device(fields["device"])
+    if device.block:
+        os.system("sync")  # bitmaps on the medium lag the journal until then
+        device.fresh()
     if device.size != int(fields["size"]):
         raise Refused("%s has %d bytes, the plan says %s"
                       % (fields["device"], device.size, fields["size"]))

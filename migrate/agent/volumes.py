@@ -18,7 +18,7 @@ EXT_READONLY = (0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x100 | 0x400 | 0x1
 # dir_prealloc imagic has_journal ext_attr resize_inode dir_index exclude_bitmap sparse_super2
 # fast_commit stable_inodes orphan_file
 EXT_COMPAT = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x100 | 0x200 | 0x400 | 0x800 | 0x1000
-RECOVER, BIT64, CHECKSUMS, JOURNAL = 0x4, 0x80, 0x10 | 0x400, 0x4
+RECOVER, BIT64, CHECKSUMS, JOURNAL, SPARSE, SPARSE2 = 0x4, 0x80, 0x10 | 0x400, 0x4, 0x1, 0x200
 
 BITS = {}  # one byte of a bitmap, as indexing yields it -> eight signs, lowest bit first
 for number in range(256):
@@ -51,6 +51,9 @@ class Ext:
             self.count |= field(raw, "<I", 0x150) << 32
             self.width = max(32, field(raw, "<H", 0xFE))
         self.checksums = readonly & CHECKSUMS
+        self.sparse, self.pair = readonly & SPARSE, None
+        if compat & SPARSE2:
+            self.pair = struct.unpack("<II", raw[0x24C:0x254])
         self.check(raw)
         inode = 128
         if field(raw, "<I", 0x4C):
@@ -150,15 +153,31 @@ class Ext:
             at = signs.find("1", end)
         return runs
 
+    def has_backup(self, number):
+        """Whether the group begins with a copy of the superblock and the descriptors."""
+        if number < 2 and self.pair is None or not (self.sparse or self.pair):
+            return True
+        if self.pair is not None:
+            return number == 0 or number in self.pair
+        for base in (3, 5, 7):
+            power = base
+            while power < number:
+                power *= base
+            if power == number:
+                return True
+        return False
+
     def without_bitmap(self, number, start, stop):
-        runs = [(start, min(start + self.backup, stop))]
+        runs = [(start, start)]
+        if self.has_backup(number):
+            runs = [(start, min(start + self.backup, stop))]
         for first, last in sorted(self.strays.get(number, [])):
             first, last = max(first, start), min(last, stop)
             if first <= runs[-1][1]:
                 runs[-1] = (runs[-1][0], max(last, runs[-1][1]))
             elif first < last:
                 runs.append((first, last))
-        return runs
+        return [run for run in runs if run[0] < run[1]]
 
 
 # --- LVM2 -------------------------------------------------------------------------------------

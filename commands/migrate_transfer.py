@@ -1,0 +1,143 @@
+"""`groundlift migrate transfer`: copy the disks into the pool, live; the last pass at rest."""
+
+import time
+from pathlib import Path
+
+import click
+
+from commands.connect import Case, open_case, site_option
+from commands.console import progress
+from core.errors import UsageProblem
+from core.progress import Report
+from core.quantities import MIB, duration, size
+from core.state import State, lock
+from migrate import quiesce
+from migrate.plan import Plan, read
+from migrate.transfer import Options, PassResult, Transfer, copy, finish
+
+
+@click.command()
+@click.argument("host")
+@site_option
+@click.option(
+    "--pass",
+    "kind",
+    type=click.Choice(["full", "delta", "final"]),
+    default="full",
+    show_default=True,
+    help="full: everything in use, once, continuing where it stopped. delta: what changed since. "
+    "final: stop the services, make the file systems read-only, copy the rest and prove it.",
+)
+@click.option("--consent", metavar="HOST", help="For --pass final: yes, stop HOST's services.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0.1),
+    help="At most so many MiB per second from the server.",
+)
+@click.option("--compress", is_flag=True, help="Compress on the server; for slow lines.")
+@click.option("--again", is_flag=True, help="Go on with a transfer that was finished before.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def transfer(
+    state: State,
+    host: str,
+    site_path: Path | None,
+    kind: str,
+    consent: str | None,
+    rate: float | None,
+    compress: bool,
+    again: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Copy HOST's disks to its hypervisor. Interrupted, the same command continues."""
+    case = open_case(state, host, site_path)
+    plan = read(case.folder)
+    if dry_run:
+        click.echo(intent(plan, kind))
+        return
+    if kind == "final" and consent != host:
+        raise UsageProblem(
+            f"the last pass stops {', '.join(plan.quiesce.services) or 'nothing'} on {host}",
+            hint=f"`groundlift migrate transfer {host} --pass final --consent {host}`, in the "
+            "maintenance window",
+        )
+    options = Options(rate=int((rate or 0) * MIB), compress=compress, again=again)
+    with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
+        if kind == "final":
+            proof = prove(case, plan, options, report)
+            click.echo(proof.model_dump_json(indent=2) if as_json else describe(proof))
+            return
+        results = live(case, plan, kind, options, report)
+    if as_json:
+        click.echo("[" + ",\n".join(result.model_dump_json() for result in results) + "]")
+    else:
+        click.echo("\n".join(figures(result) for result in results) or "nothing left to copy")
+
+
+def live(
+    case: Case, plan: Plan, kind: str, options: Options, report: Report
+) -> tuple[PassResult, ...]:
+    """One live pass. The caller holds the lock."""
+    source, target = case.source_host(), case.node_host(plan.hypervisor)
+    try:
+        return copy(source, target, plan, case.folder, kind, options, report)
+    finally:
+        source.close()
+        target.close()
+
+
+def prove(case: Case, plan: Plan, options: Options, report: Report) -> Transfer:
+    """The last pass. The caller holds the lock and has the consent."""
+    source, target = case.source_host(), case.node_host(plan.hypervisor)
+    try:
+        return finish(source, target, plan, case.folder, options, report)
+    finally:
+        source.close()
+        target.close()
+
+
+def wake(case: Case, report: Report) -> bool:
+    """The way back from the last pass. The caller holds the lock."""
+    source = case.source_host()
+    try:
+        return quiesce.release(source, case.folder, report)
+    finally:
+        source.close()
+
+
+def intent(plan: Plan, kind: str) -> str:
+    """What a pass would do."""
+    lines = [f"{disk.source} → {plan.pool_path}/{disk.replica}" for disk in plan.disks]
+    if kind == "final":
+        lines = [f"stop {name}" for name in plan.quiesce.services] + [
+            *(f"make {path} read-only" for path in plan.quiesce.mountpoints),
+            *lines,
+            "compare every used chunk at both ends",
+        ]
+    return "\n".join(lines)
+
+
+def figures(result: PassResult) -> str:
+    """One pass on a line."""
+    speed = size(result.used / max(result.seconds, 0.001))
+    return (
+        f"{result.kind:5} {size(result.used)} in use, {size(result.sent)} sent, "
+        f"{size(result.wire)} on the wire, {duration(result.seconds)} ({speed}/s)"
+    )
+
+
+def describe(proof: Transfer) -> str:
+    """The proof in a few lines."""
+    lines = []
+    for disk in proof.disks:
+        lines += [f"{disk.source} → {proof.hypervisor}:{proof.pool_path}/{disk.replica}"]
+        lines += [f"  {figures(entry)}" for entry in disk.passes]
+        lines += [
+            f"  {disk.chunks} chunks compared at both ends ({disk.hash}), {disk.differing} differ"
+            + (f", {disk.unreadable} sectors unreadable" if disk.unreadable else "")
+        ]
+    since = time.time() - proof.downtime_started.timestamp()
+    lines.append(f"  {proof.host} is at rest since {duration(since)}")
+    return "\n".join(lines)

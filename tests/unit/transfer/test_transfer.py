@@ -1,0 +1,292 @@
+"""A disk that keeps changing arrives bit for bit, and the proof says so."""
+
+import errno
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from core.errors import OutsideFailed, UsageProblem
+from migrate import quiesce, transfer
+from migrate.transfer import Options
+from migrate.transfer_manifest import Journal, Manifest
+from tests.unit.transfer import estate, images
+from tests.unit.transfer.estate import Estate
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Estate:
+    return estate.make(tmp_path, estate.disk(tmp_path))
+
+
+def copy(old: Estate, kind: str = "full", **options: object) -> tuple[transfer.PassResult, ...]:
+    return transfer.copy(old.source, old.target, old.plan, old.folder, kind, Options(**options))
+
+
+def finish(old: Estate, **options: object) -> transfer.Transfer:
+    return transfer.finish(old.source, old.target, old.plan, old.folder, Options(**options))
+
+
+def test_a_changing_disk_arrives_bit_for_bit(old: Estate) -> None:
+    (full,) = copy(old)
+    estate.change(old.disk, 1)
+    (delta,) = copy(old, "delta")
+    estate.change(old.disk, 2)
+    result = finish(old)
+    assert old.replica.read_bytes() == old.expected()
+    assert not list(old.replica.parent.glob("*.part"))
+    (disk,) = result.disks
+    assert disk.differing == disk.repaired == disk.unreadable == 0
+    assert disk.chunks * 65536 >= disk.used == full.used
+    assert [entry.kind for entry in disk.passes] == ["full", "delta", "final"]
+    assert full.wire <= 1.03 * full.used
+    assert 0 < delta.sent <= 8 * 2 * 65536
+    assert 0 < disk.passes[2].sent <= 8 * 2 * 65536
+    assert transfer.read(old.folder) == result
+
+
+def test_the_replica_is_sparse_and_holds_nothing_that_was_deleted(old: Estate) -> None:
+    copy(old)
+    part = old.replica.with_name(old.replica.name + ".part")
+    used = sum(end - start for start, end in images.extents(old.disk))
+    assert part.stat().st_blocks * 512 < used + 2 * images.MIB
+
+
+def test_a_finished_transfer_is_left_alone(old: Estate) -> None:
+    copy(old)
+    first = finish(old)
+    done = len(old.source.done)
+    estate.change(old.disk, 3)
+    assert finish(old) == first
+    assert copy(old) == ()
+    assert len(old.source.done) == done
+
+
+def test_a_finished_transfer_goes_on_when_asked_to(old: Estate) -> None:
+    copy(old)
+    finish(old)
+    quiesce.release(old.source, old.folder, lambda _: None)
+    estate.change(old.disk, 4)
+    again = finish(old, again=True)
+    assert old.replica.read_bytes() == old.expected()
+    assert again.disks[0].passes[-1].sent < 2 * images.MIB
+
+
+def test_blocks_freed_between_the_passes_become_zeros(tmp_path: Path) -> None:
+    files = images.tree(tmp_path / "tree")
+    old = estate.make(tmp_path, estate.disk(tmp_path, files=files))
+    copy(old)
+    fs = tmp_path / "fs"
+    images.run("debugfs", "-w", "-f", "-", fs, stdin=b"rm /zeros\nrm /d1/f1\nrm /d2/f2\n")
+    images.place(old.disk, images.MIB, fs)
+    finish(old)
+    assert old.replica.read_bytes() == old.expected()
+
+
+def test_zlib_carries_the_same_bytes_on_a_thinner_wire(tmp_path: Path) -> None:
+    files = tmp_path / "tree"
+    files.mkdir()
+    (files / "text").write_bytes(b"the same old story\n" * 300_000)
+    old = estate.make(tmp_path, estate.disk(tmp_path, files=files))
+    (full,) = copy(old, compress=True)
+    finish(old)
+    assert old.replica.read_bytes() == old.expected()
+    assert full.wire < 0.5 * full.used
+
+
+def test_a_rate_is_kept(old: Estate) -> None:
+    (full,) = copy(old, rate=20 * images.MIB)
+    assert full.wire / full.seconds < 21 * images.MIB
+
+
+def test_the_services_stop_before_the_mounts_and_the_record_tells_the_way_back(
+    old: Estate,
+) -> None:
+    copy(old)
+    finish(old)
+    stopped = [command for command in old.source.done if command[0] != "sync"]
+    assert stopped == [
+        ("systemctl", "stop", "app.service"),
+        ("systemctl", "stop", "db.service"),
+        ("mount", "-o", "remount,ro", "/"),
+    ]
+    assert quiesce.record(old.folder) is not None
+    assert quiesce.release(old.source, old.folder, lambda _: None)
+    assert old.source.done[-3:] == [
+        ("mount", "-o", "remount,rw", "/"),
+        ("systemctl", "start", "db.service"),
+        ("systemctl", "start", "app.service"),
+    ]
+    assert not quiesce.release(old.source, old.folder, lambda _: None)
+
+
+def test_a_mount_that_stays_busy_wakes_the_source_and_names_the_remedy(old: Estate) -> None:
+    copy(old)
+    old.source.fails = ("mount", "-o", "remount,ro", "/")
+    with pytest.raises(OutsideFailed, match="/ can't become read-only") as caught:
+        finish(old)
+    assert "quiesce: services" in caught.value.hint
+    assert old.source.done[-1] == ("systemctl", "start", "app.service")
+    assert not (old.folder / "quiesce.json").exists()
+    assert not (old.folder / "transfer.json").exists()
+
+
+def test_a_failure_in_the_last_pass_wakes_the_source(old: Estate) -> None:
+    copy(old)
+    old.source.on_mount = lambda: (old.root / "pool").rename(old.root / "gone") and None
+    with pytest.raises(OutsideFailed, match="is no directory"):
+        finish(old)
+    assert not old.source.resting
+    assert old.source.done[-1] == ("systemctl", "start", "app.service")
+
+
+def test_a_source_that_was_rebooted_meanwhile_is_no_proof(old: Estate) -> None:
+    copy(old)
+    hold = quiesce.hold
+
+    def reboot(*arguments: object) -> quiesce.Quiesced:
+        held = hold(*arguments)  # type: ignore[arg-type]
+        old.source.boot = "boot-2"
+        return held
+
+    quiesce.hold = reboot  # type: ignore[assignment]
+    try:
+        with pytest.raises(OutsideFailed, match="did not stay at rest"):
+            finish(old)
+    finally:
+        quiesce.hold = hold
+    assert not old.replica.exists()
+
+
+def test_a_chunk_that_rots_on_the_target_is_found_and_sent_again(old: Estate) -> None:
+    copy(old)
+    part = old.replica.with_name(old.replica.name + ".part")
+    with part.open("r+b") as file:
+        file.seek(2 * images.MIB)
+        file.write(b"rot")
+    result = finish(old)
+    assert result.disks[0].repaired == 1
+    assert old.replica.read_bytes() == old.expected()
+
+
+def test_a_lost_replica_is_copied_anew(old: Estate) -> None:
+    copy(old)
+    old.replica.with_name(old.replica.name + ".part").unlink()
+    finish(old)
+    assert old.replica.read_bytes() == old.expected()
+
+
+def test_a_disk_of_another_size_than_planned_is_refused(old: Estate) -> None:
+    with old.disk.open("ab") as file:
+        file.write(bytes(65536))
+    with pytest.raises(OutsideFailed, match="the plan says"):
+        copy(old)
+
+
+def test_nothing_is_written_through_a_link(old: Estate) -> None:
+    victim = old.root / "victim"
+    victim.write_bytes(b"precious")
+    old.replica.with_name(old.replica.name + ".part").symlink_to(victim)
+    with pytest.raises(OutsideFailed):
+        copy(old)
+    assert victim.read_bytes() == b"precious"
+
+
+def test_a_pool_without_room_is_refused_before_anything_is_sent(
+    old: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from migrate import transfer_pass
+
+    check = transfer_pass.Pump._check_room
+    monkeypatch.setattr(
+        transfer_pass.Pump, "_check_room", lambda self, used: check(self, used + 2**62)
+    )
+    monkeypatch.setattr(transfer_pass.Order, "__slots__", ())
+    with pytest.raises(OutsideFailed, match="the pool has room for"):
+        transfer_pass.Pump._check_room(_small(), 2**40)
+
+
+def _small() -> object:
+    from types import SimpleNamespace
+
+    from migrate.transfer_pass import Order
+
+    order = Order("full", "/dev/sda", room=10)
+    return SimpleNamespace(_order=order, _writer=SimpleNamespace(host="hv1"))
+
+
+def test_a_full_pool_is_said_with_its_remedy(tmp_path: Path) -> None:
+    old = estate.make(tmp_path, estate.disk(tmp_path))
+    pool = tmp_path / "pool"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", pool], check=True)
+    try:
+        from migrate import transfer_pass
+
+        transfer_pass.Pump._check_room, check = (  # the check before it would refuse already
+            lambda self, used: None,
+            transfer_pass.Pump._check_room,
+        )
+        try:
+            with pytest.raises(OutsideFailed, match="No space left") as caught:
+                copy(old)
+        finally:
+            transfer_pass.Pump._check_room = check
+        assert "make room" in caught.value.hint
+    finally:
+        subprocess.run(["umount", "-l", pool], check=True)
+
+
+def test_a_torn_last_line_of_the_journal_is_forgotten(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.add("start", **{"pass": "full", "from": 0})
+    journal.add("upto", at=65536)
+    journal.close()
+    with (tmp_path / "j").open("a") as file:
+        file.write('{"event": "upto", "at": 9')
+    journal = Journal(tmp_path / "j")
+    assert journal.resume("full") == 65536
+    assert journal.resume("delta") == 0
+    journal.add("end", **{"pass": "full"})
+    journal.close()
+    assert [json.loads(line)["event"] for line in (tmp_path / "j").read_text().splitlines()] == [
+        "start",
+        "upto",
+        "end",
+    ]
+    assert Journal(tmp_path / "j").finished("full")
+
+
+def test_the_manifest_tells_runs_and_forgets_what_is_withdrawn(tmp_path: Path) -> None:
+    manifest = Manifest.create(tmp_path / "m", 10 * 65536 + 512, "md5")
+    for chunk in (0, 1, 4, 10):
+        manifest.put(chunk * 65536, bytes([chunk + 1]) * 16)
+    manifest.withdraw(65536, 65536)
+    found = [(offset, length) for offset, length, _ in manifest.runs(0, manifest.size)]
+    assert found == [(0, 65536), (4 * 65536, 65536), (10 * 65536, 512)]
+    assert manifest.known() == 3
+    manifest.close()
+    assert Manifest.open(tmp_path / "m").known() == 3
+
+
+def test_no_transfer_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem, match="not transferred yet"):
+        transfer.read(tmp_path)
+
+
+def test_unreadable_sectors_are_narrowed_down_told_and_zeros(old: Estate) -> None:
+    names = images.agent()
+    device = names["Device"](str(old.disk))  # type: ignore[operator]
+    good, bad = device.full, range(3 * images.MIB + 1024, 3 * images.MIB + 2048)
+
+    def full(offset: int, length: int) -> bytes:
+        if offset < bad.stop and offset + length > bad.start:
+            raise OSError(errno.EIO, "Input/output error")
+        return good(offset, length)
+
+    device.full = full
+    raw = device.read(3 * images.MIB, 65536)
+    truth = bytearray(good(3 * images.MIB, 65536))
+    truth[1024:2048] = bytes(1024)
+    assert raw == bytes(truth)
+    assert device.bad == [(bad.start, 512), (bad.start + 512, 512)]
