@@ -18,7 +18,9 @@ def key() -> str:
     digest = hashlib.sha256()
     files = [HERE / name for name in INPUTS] + sorted((HERE / "el6").rglob("*"))
     for file in files:
-        if file.is_file():
+        if file.is_symlink():
+            digest.update(f"{file.relative_to(HERE)} {file.readlink()}\0".encode())
+        elif file.is_file():
             digest.update(f"{file.relative_to(HERE)} {file.stat().st_mode:o}\0".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -42,7 +42,7 @@ def build(store: Path, report: Report) -> Path:
     shutil.rmtree(half, ignore_errors=True)
     store.mkdir(parents=True, exist_ok=True)
     with track(report, "nodes: base tree"):
-        run(_mmdebstrap(half), timeout=1200)
+        run(_mmdebstrap(half), timeout=1200, contained=True)
         _reshape(half)
     half.rename(tree)
     return tree

@@ -85,10 +85,11 @@ def _key(package: Package, kept: Sequence[debs.Deb], ring: Keyring) -> str:
     for deb in kept:
         digest.update(f"{deb.path.name} {deb.depends}\0".encode())
     for file in sorted((FILES / package.name).rglob("*")):
-        if file.is_file():
+        if file.is_symlink():
+            digest.update(f"{file.relative_to(FILES)} {file.readlink()}\0".encode())
+        elif file.is_file():
             digest.update(f"{file.relative_to(FILES)} {file.stat().st_mode:o}\0".encode())
             digest.update(file.read_bytes())
-    digest.update(Path(__file__).read_bytes())
     digest.update((FILES.parent / "minimal.txt").read_bytes())
     return digest.hexdigest()
 
