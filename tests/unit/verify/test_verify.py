@@ -1,0 +1,99 @@
+"""Each rule of verification: what it lets pass, what it blocks, and what it can't know."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from core.rules import Answer, Finding, blockers, judge
+from migrate.source import Filesystem, Interface, Listener, Page, Service, SourceHost
+from migrate.verify import RULES, Comparison
+
+UUID = "715a758b-8abd-5f2f-95b3-e5fa56570af0"
+SWAPPED = "8b755a71-bd8a-2f5f-95b3-e5fa56570af0"
+HOST = SourceHost(
+    name="web1",
+    address="10.77.0.50",
+    taken=datetime(2026, 1, 1, tzinfo=UTC),
+    hostname="web1",
+    services=(
+        Service(name="httpd", running=True, enabled=True),
+        Service(name="smartd", running=True, enabled=True),
+        Service(name="byhand", running=True, enabled=False),
+        Service(name="off", running=False, enabled=True),
+    ),
+    listeners=(
+        Listener(protocol="tcp", address="0.0.0.0", port=80),
+        Listener(protocol="tcp", address="0.0.0.0", port=49321),
+    ),
+    filesystems=(
+        Filesystem(device="/dev/sda1", mountpoint="/boot", kind="ext4"),
+        Filesystem(device="nas:/x", mountpoint="/nas", kind="nfs", remote=True),
+    ),
+    interfaces=(
+        Interface(name="lo", addresses=("127.0.0.1/8",)),
+        Interface(name="eth0", addresses=("10.77.0.50/24", "fe80::1/64")),
+    ),
+    pages=(Page(url="http://10.77.0.50/", status=200, sha256="a" * 64),),
+)
+
+
+def seen(uuid: str = UUID, **changed: object) -> dict[str, Finding]:
+    after = HOST.model_copy(update=changed)
+    return {finding.rule: finding for finding in judge(RULES, Comparison(HOST, after, uuid, UUID))}
+
+
+def test_the_same_server_passes_every_rule() -> None:
+    assert {finding.answer for finding in seen().values()} == {Answer.PASS}
+
+
+def test_what_may_differ_does_not_block() -> None:
+    """Hardware's own services, what was started by hand, ports of the moment, network mounts."""
+    found = seen(
+        services=(Service(name="httpd", running=True, enabled=True),),
+        listeners=(Listener(protocol="tcp6", address="::", port=80),),
+        filesystems=(Filesystem(device="/dev/vda1", mountpoint="/boot", kind="ext4"),),
+        interfaces=(Interface(name="eth1", addresses=("10.77.0.50/24",)),),
+    )
+    assert blockers(found.values()) == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "changed", "evidence"),
+    [
+        ("verify.host_name", {"hostname": "localhost"}, "web1 → localhost"),
+        ("verify.services_running", {"services": ()}, "httpd"),
+        ("verify.ports_listening", {"listeners": ()}, "tcp/80"),
+        ("verify.mounts_present", {"filesystems": ()}, "/boot (ext4)"),
+        ("verify.addresses_present", {"interfaces": ()}, "10.77.0.50/24"),
+        ("verify.page_same", {"pages": ()}, "no answer"),
+        (
+            "verify.page_same",
+            {"pages": (Page(url="http://10.77.0.50/", status=500, excerpt="no database"),)},
+            "200 → 500, now: no database",
+        ),
+    ],
+)
+def test_a_difference_blocks_and_is_named(
+    rule: str, changed: dict[str, object], evidence: str
+) -> None:
+    found = seen(**changed)
+    assert [finding.rule for finding in blockers(found.values())] == [rule]
+    assert evidence in found[rule].evidence
+
+
+def test_another_machine_under_the_address_blocks() -> None:
+    assert seen(uuid="11111111-2222-4333-8444-555555555555\n")["verify.guest_clone"].blocks
+    assert seen(uuid="Not Settable\n")["verify.guest_clone"].answer is Answer.UNKNOWN
+    assert seen(uuid="")["verify.guest_clone"].blocks
+
+
+def test_an_old_kernel_s_byte_order_of_the_uuid_is_understood() -> None:
+    assert seen(uuid=SWAPPED.upper() + "\n")["verify.guest_clone"].answer is Answer.PASS
+
+
+@pytest.mark.parametrize("fact", ["uname", "services", "sockets", "mounts", "addresses"])
+def test_a_fact_that_can_not_be_read_never_passes(fact: str) -> None:
+    found = seen(missing={fact: "permission denied"})
+    (unknown,) = blockers(found.values())
+    assert unknown.answer is Answer.UNKNOWN
+    assert "permission denied" in unknown.evidence
