@@ -20,6 +20,7 @@ from core.rules import Answer
 from core.state import State, lock
 from migrate import plan as planning
 from migrate import quiesce, transfer, workflow
+from migrate.convert import Converted
 from migrate.cutover import CutOver
 from migrate.transfer import Options
 from migrate.verify import Verified
@@ -29,7 +30,8 @@ from migrate.workflow import Actions
 @click.command()
 @click.argument("host")
 @site_option
-@click.option("--consent", default="", help="The server's name: cut over too, its owner agrees.")
+@click.option("--consent", metavar="HOST", help="Yes, stop HOST's services, and cut over.")
+@click.option("--rehearse", is_flag=True, help="With --consent: try the copy, do not cut over.")
 @click.option("--again", is_flag=True, help="Rehearse anew from the first step.")
 @click.option("--dry-run", is_flag=True, help="Only list the steps and which are finished.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -38,32 +40,44 @@ def run(
     state: State,
     host: str,
     site_path: Path | None,
-    consent: str,
+    consent: str | None,
+    rehearse: bool,
     again: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Move HOST: discover to verify, and with --consent HOST the cutover. Continues where an
-    earlier run stopped, however it stopped."""
+    """Move HOST as far as you consent. Without --consent: discover, assess, plan and copy live.
+    Continues where an earlier run stopped, however it stopped."""
     case = open_case(state, host, site_path)
-    if consent and consent != host:
-        raise UsageProblem(f"--consent {consent} does not name {host}", hint=f"--consent {host}")
+    way = _way(host, consent, rehearse=rehearse)
     engine = DbosEngine(state.root / "workflows")
-    finished = case.folder / "cutover.json"
     if dry_run:
-        _list(engine, case, silent, consented=bool(consent))
+        _list(engine, case, way)
         return
-    if finished.exists():
-        done = load(finished, CutOver)
-        click.echo(
-            done.model_dump_json(indent=2) if as_json else f"nothing changed: {describe_end(done)}"
-        )
+    path = case.folder / "cutover.json"
+    if path.exists():
+        done = load(path, CutOver)
+        told = f"nothing changed: {describe_end(done)}"
+        click.echo(done.model_dump_json(indent=2) if as_json else told)
         return
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
         if again:
-            engine.forget(f"{host}-rehearse")
-        workflow.run(engine, host, actions(case, report, consent), consented=bool(consent))
-    _tell(case, as_json)
+            engine.forget(f"{host}-{way}")
+        workflow.run(engine, host, actions(case, report, consent or ""), way)
+    _tell(case, way, as_json)
+
+
+def _way(host: str, consent: str | None, *, rehearse: bool) -> str:
+    if consent is not None and consent != host:
+        raise UsageProblem(f"--consent {consent} does not name {host}", hint=f"--consent {host}")
+    if rehearse and consent is None:
+        raise UsageProblem(
+            "a rehearsal stops the services for the last pass",
+            hint=f"--rehearse --consent {host}, in the maintenance window",
+        )
+    if consent is None:
+        return "prepare"
+    return "rehearse" if rehearse else "cutover"
 
 
 def actions(case: Case, report: Report, consent: str) -> Actions:
@@ -133,29 +147,29 @@ def _wake(case: Case, report: Report) -> None:
         source.close()
 
 
-def _list(engine: DbosEngine, case: Case, report: Report, *, consented: bool) -> None:
-    made = actions(case, report, "")
-    host = case.source.name
-    steps = workflow.cutover(made) if consented else workflow.rehearse(made)
-    done = set(engine.finished(f"{host}-{'cutover' if consented else 'rehearse'}"))
-    for step in steps:
+def _list(engine: DbosEngine, case: Case, way: str) -> None:
+    done = set(engine.finished(f"{case.source.name}-{way}"))
+    for step in workflow.WAYS[way](actions(case, silent, "")):
         click.echo(f"{'done' if step.name in done else 'to do':6} {step.name}")
 
 
-def _tell(case: Case, as_json: bool) -> None:
-    path = case.folder / "cutover.json"
-    if path.exists():
-        done = load(path, CutOver)
-        click.echo(done.model_dump_json(indent=2) if as_json else describe_end(done))
+def _tell(case: Case, way: str, as_json: bool) -> None:
+    name, folder = case.source.name, case.folder
+    tried = (folder / "verify.json").exists()
+    further = f"groundlift migrate run {name}{'' if tried else ' --rehearse'} --consent {name}"
+    if way == "prepare":
+        click.echo("{}" if as_json else f"{name} is copied and still at work. Next: {further}")
         return
-    seen = load(case.folder / "verify.json", Verified)
+    done: CutOver | Verified
+    if way == "cutover":
+        done = load(folder / "cutover.json", CutOver)
+        end = describe_end(done)
+    else:
+        done = load(folder / "verify.json", Verified)
+        end = f"{name} was tried and is at work. Next: {further}"
     if as_json:
-        click.echo(seen.model_dump_json(indent=2))
+        click.echo(done.model_dump_json(indent=2))
         return
-    name = case.source.name
-    click.echo(describe(converted(case, silent)))
-    show_findings(seen.findings, passes=True)
-    click.echo(
-        f"{name} is ready, and back at work. `groundlift migrate run {name} --consent {name}` "
-        "copies what changes until then, and cuts over"
-    )
+    click.echo(describe(load(folder / "convert.json", Converted)))
+    show_findings(done.findings, passes=True)
+    click.echo(end)

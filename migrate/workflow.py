@@ -1,8 +1,8 @@
 """The whole migration as durable steps. Each step asks first what is done already, so that it may
 run twice; the engine sees to it that a finished one does not.
 
-Two workflows: ``rehearse`` moves everything but the server itself and puts the source back to work;
-``cutover`` copies what has changed since, and switches over.
+Three ways: ``prepare`` disturbs nobody and ends with the live copy; ``rehearse`` stops services for
+the last pass only, and tries the copy; ``cutover`` goes all the way. Stopping needs consent.
 """
 
 from collections.abc import Callable
@@ -29,37 +29,49 @@ class Actions:
     confirm: Callable[[], None]
 
 
+def prepare(actions: Actions) -> tuple[Step, ...]:
+    """Everything that can be done while the source works."""
+    return (
+        Step("discover", actions.discover),
+        Step("assess", actions.assess),
+        Step("plan", actions.plan),
+        Step("copy", actions.copy),
+    )
+
+
 def rehearse(actions: Actions) -> tuple[Step, ...]:
-    """Everything short of the cutover; the source works again afterwards."""
-    return (*_moved(actions), Step("wake", actions.wake))
+    """A proved copy, tried in isolation; the source works again as soon as it is copied."""
+    return (
+        *prepare(actions),
+        Step("finish", actions.finish),
+        Step("wake", actions.wake),
+        *_tried(actions),
+    )
 
 
 def cutover(actions: Actions) -> tuple[Step, ...]:
     """Everything, to the server running in the cloud."""
     return (
-        *_moved(actions),
+        *prepare(actions),
+        Step("finish", actions.finish),
+        *_tried(actions),
         Step("fence", actions.fence),
         Step("switch on", actions.switch_on),
         Step("confirm", actions.confirm),
     )
 
 
-def _moved(actions: Actions) -> tuple[Step, ...]:
+def _tried(actions: Actions) -> tuple[Step, ...]:
     return (
-        Step("discover", actions.discover),
-        Step("assess", actions.assess),
-        Step("plan", actions.plan),
-        Step("copy", actions.copy),
-        Step("finish", actions.finish),
         Step("convert", actions.convert),
         Step("define", actions.define),
         Step("verify", actions.verify),
     )
 
 
-def run(engine: Engine, host: str, actions: Actions, *, consented: bool) -> None:
+WAYS = {"prepare": prepare, "rehearse": rehearse, "cutover": cutover}
+
+
+def run(engine: Engine, host: str, actions: Actions, way: str) -> None:
     """Run or continue the migration of ``host``. Raises what the failing step raised."""
-    if consented:
-        engine.run(f"{host}-cutover", cutover(actions))
-    else:
-        engine.run(f"{host}-rehearse", rehearse(actions))
+    engine.run(f"{host}-{way}", WAYS[way](actions))

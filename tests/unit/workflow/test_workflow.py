@@ -2,37 +2,45 @@
 
 from dataclasses import fields
 
-from migrate.workflow import Actions, cutover, rehearse, run
+from migrate.workflow import WAYS, Actions, run
 from tests.fakes.engine import FakeEngine
 
-MOVED = ["discover", "assess", "plan", "copy", "finish", "convert", "define", "verify"]
+PREPARED = ["discover", "assess", "plan", "copy"]
+TRIED = ["convert", "define", "verify"]
 
 
 def actions(log: list[str]) -> Actions:
     return Actions(**{f.name: (lambda name=f.name: log.append(name)) for f in fields(Actions)})
 
 
-def test_a_rehearsal_ends_with_the_source_back_at_work() -> None:
+def done(way: str) -> list[str]:
     log: list[str] = []
-    run(FakeEngine(), "web1", actions(log), consented=False)
-    assert log == [*MOVED, "wake"]
+    run(FakeEngine(), "web1", actions(log), way)
+    return log
+
+
+def test_preparing_disturbs_nobody() -> None:
+    assert done("prepare") == PREPARED
+
+
+def test_a_rehearsal_wakes_the_source_before_the_long_work() -> None:
+    assert done("rehearse") == [*PREPARED, "finish", "wake", *TRIED]
 
 
 def test_a_cutover_fences_the_source_before_the_domain_starts() -> None:
-    log: list[str] = []
-    run(FakeEngine(), "web1", actions(log), consented=True)
-    assert log == [*MOVED, "fence", "switch_on", "confirm"]
+    assert done("cutover") == [*PREPARED, "finish", *TRIED, "fence", "switch_on", "confirm"]
 
 
 def test_a_cutover_after_a_rehearsal_asks_every_step_again() -> None:
     log: list[str] = []
     engine = FakeEngine()
-    run(engine, "web1", actions(log), consented=False)
-    run(engine, "web1", actions(log), consented=True)
-    assert log[len(MOVED) + 1 :][: len(MOVED)] == MOVED
+    run(engine, "web1", actions(log), "rehearse")
+    before = len(log)
+    run(engine, "web1", actions(log), "cutover")
+    assert log[before:] == done("cutover")
 
 
 def test_step_names_are_unique_because_the_record_goes_by_them() -> None:
-    for way in (rehearse, cutover):
+    for way in WAYS.values():
         names = [step.name for step in way(actions([]))]
         assert len(set(names)) == len(names)
