@@ -220,3 +220,83 @@ def test_any_damage_gives_an_index_or_a_problem(
         assert not path.startswith("/")
         assert ".." not in path.split("/")
         assert all(e.offset + e.length <= len(raw) for e in extents if e.length)
+
+
+def test_five_thousand_names_are_indexed_in_a_blink(tmp_path: Path) -> None:
+    (tmp_path / "t" / "Packages").mkdir(parents=True)
+    for number in range(5000):
+        (tmp_path / "t" / "Packages" / f"some-package-{number}-1.0-1.el6.x86_64.rpm").touch()
+    image = disc(tmp_path / "t", tmp_path / "x.iso")
+    taken = []
+    for _ in range(3):
+        begun = time.process_time()
+        assert len(read_index(image).files) == 5000
+        taken.append(time.process_time() - begun)
+    assert min(taken) < 0.5
+
+
+def hostile(image: Path, blocks: dict[int, bytes], root: int) -> Path:
+    """A disc of handmade directories: ``blocks`` by number, the root ``root`` bytes long."""
+    pvd = bytearray(SECTOR)
+    pvd[0:6] = b"\1CD001"
+    struct.pack_into("<H", pvd, 128, SECTOR)
+    struct.pack_into("<I", pvd, 80, 20)
+    pvd[156:190] = entry(b"\0", 18, root)
+    with image.open("wb") as file:
+        file.truncate(8 << 30)
+        for number, raw in {16: bytes(pvd), **blocks}.items():
+            file.seek(number * SECTOR)
+            file.write(raw)
+    return image
+
+
+def entry(name: bytes, block: int, length: int, flags: int = 2) -> bytes:
+    size = 33 + len(name) + 1 - len(name) % 2
+    raw = bytearray(size)
+    raw[0], raw[25], raw[32] = size, flags, len(name)
+    struct.pack_into("<I4xI", raw, 2, block, length)
+    raw[33 : 33 + len(name)] = name
+    return bytes(raw)
+
+
+def packed(entries: list[bytes]) -> bytes:
+    raw = bytearray()
+    for one in entries:
+        if len(raw) % SECTOR + len(one) > SECTOR:
+            raw += bytes(-len(raw) % SECTOR)
+        raw += one
+    return bytes(raw) + bytes(-len(raw) % SECTOR)
+
+
+def refused_quickly(image: Path, match: str) -> None:
+    begun = time.process_time()
+    with pytest.raises(BadDisc, match=match):
+        read_index(image)
+    assert time.process_time() - begun < 20
+
+
+def test_directories_that_overlap_without_end_are_refused(tmp_path: Path) -> None:
+    names = [entry(b"D%06d" % n, 1000 + n, 60 << 20) for n in range(2000)]
+    root = packed(names)
+    refused_quickly(hostile(tmp_path / "x.iso", {18: root}, len(root)), "directories claim")
+
+
+def test_a_chain_of_directories_without_end_is_refused(tmp_path: Path) -> None:
+    blocks = {18 + n: entry(b"D", 19 + n, SECTOR) for n in range(100)}
+    refused_quickly(hostile(tmp_path / "x.iso", blocks, SECTOR), "nested deeper")
+
+
+def test_names_without_end_are_refused(tmp_path: Path) -> None:
+    root = packed([entry(b"%07d" % n, 0, 0, flags=0) for n in range(520_000)])
+    refused_quickly(hostile(tmp_path / "x.iso", {18: root}, len(root)), "more than 500000 names")
+
+
+def test_a_file_of_more_parts_than_the_disc_has_bytes_is_refused(tmp_path: Path) -> None:
+    parts = [entry(b"BIG.RPM", 100, 0xFFFFF800, flags=0x80) for _ in range(50)]
+    root = packed([*parts, entry(b"BIG.RPM", 100, 2048, flags=0)])
+    refused_quickly(hostile(tmp_path / "x.iso", {18: root}, len(root)), "more than a disc holds")
+
+
+def test_parts_of_different_files_do_not_become_one(tmp_path: Path) -> None:
+    root = packed([entry(b"A", 100, 2048, flags=0x80), entry(b"B", 101, 2048, flags=0)])
+    refused_quickly(hostile(tmp_path / "x.iso", {18: root}, len(root)), "/A lacks its last part")

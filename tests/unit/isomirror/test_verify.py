@@ -1,5 +1,7 @@
 """Package verification: rpmkeys says the same in every case; damage never raises."""
 
+import hashlib
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isomirror.openpgp import BadKey, KeyRing, Malformed, packets, read_key, read_signature
-from isomirror.rpmfile import SIG_PGP, SIG_RSA, BadPackage, read_package
+from isomirror.rpmfile import SIG_MD5, SIG_PGP, SIG_RSA, BadPackage, read_package
 from isomirror.verify import Verdict, verify
 from tests.unit.isomirror.conftest import Key, sh, sign
 
@@ -165,3 +167,52 @@ def test_any_bytes_as_headers_or_packets_give_their_own_errors(raw: bytes) -> No
             read()
         except error:
             continue
+
+
+def with_md5(raw: bytes, md5: bytes, drop: int = 0) -> bytes:
+    """The package with another MD5 in its signature header, and without the tag ``drop``."""
+    package = read_package(raw)
+    entries, store = b"", b""
+    kept = [entry for entry in package.signature.entries.items() if entry[0] != drop]
+    for tag, (kind, count, _) in kept:
+        if tag == 62:  # the region, a trailer over all entries
+            continue
+        data = package.signature.binary(tag)
+        if data is None:
+            data = (package.signature.text(tag) or "").encode() + b"\0"
+        if kind == 4:
+            store += b"\0" * (-len(store) % 4)
+        entries += struct.pack(">IIII", tag, kind, len(store), count)
+        store += md5 if tag == SIG_MD5 else data
+    head = raw[96:104] + struct.pack(">II", len(entries) // 16, len(store)) + entries + store
+    body = raw[96 + len(package.signature.raw) :]
+    body = body[-len(package.signature.raw) % 8 :]
+    return raw[:96] + head + bytes(-len(head) % 8) + body
+
+
+def forged(raw: bytes, drop: int = 0) -> bytes:
+    """Another payload, with the MD5 that fits it: what nobody signed can be made to fit."""
+    package = read_package(raw)
+    changed = bytearray(raw)
+    changed[-20] ^= 1
+    md5 = hashlib.md5(package.header.raw + changed[package.payload :]).digest()
+    return with_md5(bytes(changed), md5, drop)
+
+
+def test_a_forged_payload_with_a_fitting_md5_is_found(
+    packages: dict[str, Path], ring: KeyRing
+) -> None:
+    raw = packages["gamma"].read_bytes()
+    md5 = read_package(raw).signature.binary(SIG_MD5) or b""
+    assert verify([with_md5(raw, md5)], ring).faults == ()  # the writer above is right
+    (fault,) = verify([forged(raw)], ring).faults
+    assert fault.startswith("payload SHA-256 is wrong")
+    assert "signature is wrong" in verify([forged(packages["alpha"].read_bytes())], ring).faults
+
+
+@pytest.mark.skipif(not GENUINE.exists(), reason="the genuine EL6 package is not on this machine")
+def test_a_header_signature_alone_does_not_cover_an_el6_payload() -> None:
+    raw = (GENUINE / "centos-release-6-0.el6.centos.5.x86_64.rpm").read_bytes()
+    ring = read_key((GENUINE / "RPM-GPG-KEY-CentOS-6").read_bytes(), "key")
+    assert verify([forged(raw)], ring).faults == ("signature is wrong",)
+    assert verify([forged(raw, SIG_PGP)], ring).faults == ("no signature covers the payload",)
