@@ -79,20 +79,8 @@ def make_discs(top: Path) -> tuple[Path, Path, str]:
             (tree / "repodata" / "repomd.xml").write_text("<repomd/>")
             (tree / "repodata" / "x-comps.xml").write_text(COMPS)
         image = top / f"DVD{disc}.iso"
-        volume = "CentOS_6.3_Final"
-        sh(
-            "genisoimage",
-            "-quiet",
-            "-R",
-            "-J",
-            "-V",
-            volume,
-            "-A",
-            volume,
-            "-o",
-            str(image),
-            str(tree),
-        )
+        marks = ("-V", "CentOS_6.3_Final", "-A", "CentOS_6.3_Final")
+        sh("genisoimage", "-quiet", "-R", "-J", *marks, "-o", str(image), str(tree))
         sh("implantisomd5", str(image))
         shutil.rmtree(tree)
         images.append(image)
@@ -100,6 +88,8 @@ def make_discs(top: Path) -> tuple[Path, Path, str]:
 
 
 def timed(*commands: tuple[str, ...]) -> float:
+    """Seconds of wall clock, with nothing left to write from what ran before."""
+    os.sync()
     start = time.monotonic()
     for command in commands:
         sh(*command)
@@ -114,37 +104,21 @@ def main() -> None:
         ours, peer, again = [], [], []
         for turn in range(REPEATS):
             state, tree = str(top / f"s{turn}"), top / f"t{turn}"
-            build = (
-                *cli,
-                state,
-                "mirror",
-                "build",
-                str(one),
-                str(two),
-                "--fingerprint",
-                fingerprint,
-            )
+            discs = (str(one), str(two), "--fingerprint", fingerprint)
+            build = (*cli, state, "mirror", "build", *discs)
             ours.append(timed(build))
             again.append(timed(build))
             extract = [
-                (
-                    "xorriso",
-                    "-osirrox",
-                    "on",
-                    "-indev",
-                    str(image),
-                    "-extract",
-                    "/Packages",
-                    f"{tree}/P{disc}",
-                )
+                ("xorriso", "-osirrox", "on", "-indev", str(image), "-extract", "/Packages",
+                 f"{tree}/P{disc}")
                 for disc, image in enumerate((one, two))
-            ]
+            ]  # fmt: skip
             peer.append(timed(*extract, ("createrepo_c", "-q", "--compatibility", str(tree))))
             sh("chmod", "-R", "u+w", str(tree))
             shutil.rmtree(tree)
-            print(
-                f"ours {ours[-1]:.1f} s, peer {peer[-1]:.1f} s, again {again[-1]:.1f} s", flush=True
-            )
+            load = os.getloadavg()[0]
+            print(f"ours {ours[-1]:.1f} s, peer {peer[-1]:.1f} s, again {again[-1]:.1f} s, "
+                  f"load {load:.1f}", flush=True)  # fmt: skip
         extra = sum(f.stat().st_size for f in (top / "s0").rglob("*") if f.is_file())
         total = one.stat().st_size + two.stat().st_size
         result = {
@@ -155,6 +129,7 @@ def main() -> None:
             "again_seconds": round(statistics.median(again), 2),
             "packages": PACKAGES,
             "disc_bytes": total,
+            "load": round(os.getloadavg()[0], 1),
             "extra_disk": round(extra / total, 4),
         }
         print(json.dumps(result))
