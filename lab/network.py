@@ -67,7 +67,8 @@ def plug(node: Node) -> None:
 def unplug(node: Node) -> None:
     """Take the namespace and the cable away; harmless when they are gone."""
     own = name(node)
-    if namespace(node).exists():
-        run(["ip", "netns", "delete", own])
+    # The cable first: the kernel takes its time to remove it with the namespace.
     if Path("/sys/class/net", own).exists():
         run(["ip", "link", "delete", own])
+    if namespace(node).exists():
+        run(["ip", "netns", "delete", own])

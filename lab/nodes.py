@@ -85,6 +85,7 @@ def _look(estate: Estate, node: Node) -> NodeStatus:
 def _start(estate: Estate, node: Node, tree: str) -> str:
     if nodes_container.pid(estate, node) is None:
         home = estate.node(node.name)
+        nodes_container.stop(estate, node)  # what a killed starter may have left
         if not (home / "ready").exists():
             _make(estate, node, tree)
         network.plug(node)

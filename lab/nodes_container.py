@@ -1,10 +1,12 @@
 """One node as a running container: its mounted tree, its process, and whether it answers."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import OutsideFailed
@@ -140,14 +142,37 @@ def answers(estate: Estate, node: Node) -> bool:
 
 def stop(estate: Estate, node: Node, patience: float = 30) -> None:
     """Ask for an orderly end and wait; pull the plug when that is not enough."""
-    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 10.0)):
-        running = pid(estate, node)
-        if running is None:
-            return
-        os.kill(running, number)
-        end = time.monotonic() + seconds
-        while pid(estate, node) is not None and time.monotonic() < end:
-            time.sleep(0.1)
+    running = pid(estate, node)
+    if running is not None:
+        os.kill(running, signal.SIGTERM)
+        _wait_until(lambda: pid(estate, node) is None, patience)
+    # The container's first process outlives a starter that was killed; with it goes all the rest.
+    for number in (pid(estate, node), first_process(estate, node)):
+        if number is not None:
+            os.kill(number, signal.SIGKILL)
+    _wait_until(lambda: first_process(estate, node) is None, 10)
+
+
+def first_process(estate: Estate, node: Node) -> int | None:
+    """The process that is number 1 inside, whoever started it."""
+    layer = f"upperdir={estate.node(node.name) / 'upper'},"
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                inside = layer in (entry / "mountinfo").read_text()
+                status = (entry / "status").read_text() if inside else ""
+            except OSError:  # it has ended meanwhile
+                continue
+            numbers = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
+            if numbers and len(numbers[1].split()) > 1 and numbers[1].split()[-1] == "1":
+                return int(entry.name)
+    return None
+
+
+def _wait_until(fulfilled: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not fulfilled() and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def _last_words(estate: Estate, node: Node) -> str:
