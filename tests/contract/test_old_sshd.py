@@ -24,7 +24,8 @@ class Server(paramiko.ServerInterface):
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=self._answer, args=(channel, command), daemon=True).start()
+        # sshd confirms the request before its command says anything; so must this server
+        threading.Timer(0.5, self._answer, args=(channel, command)).start()
         return True
 
     def _answer(self, channel: paramiko.Channel, command: bytes) -> None:
