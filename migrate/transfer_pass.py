@@ -299,9 +299,9 @@ class Pump:
                 self._writer.kill()
 
     def _give_up(self, threads: list[threading.Thread], fault: BaseException) -> None:
-        """An agent's own words, that a thread may still be reading, tell more than the broken
+        """The writer's own words, which a thread may still be reading, tell more than the broken
         pipe that they caused."""
-        if isinstance(fault, Problem):
+        if isinstance(fault, Problem) and fault.where == self._writer.host:
             threads[0].join(2)
         self._finish()
         self._reader.kill()

@@ -1,6 +1,7 @@
 """Disks as old servers have them, made by the real tools, with junk wherever nothing lies."""
 
 import hashlib
+import itertools
 import os
 import random
 import re
@@ -73,7 +74,7 @@ def extents(image: Path, *, final: bool = False) -> list[tuple[int, int]]:
     found = names["areas"](device.read, device.size, final)  # type: ignore[operator]
     spans = list(names["used"](found))  # type: ignore[operator]
     assert all(a < b for a, b in spans)
-    assert all(left[1] <= right[0] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left[1] <= right[0] for left, right in itertools.pairwise(spans))
     os.close(device.descriptor)
     return spans
 

@@ -128,8 +128,9 @@ def test_partitions_of_an_mbr_with_logical_ones_are_judged_each(
     partition = tmp_path / "again"
     partition.write_bytes(copy.read_bytes()[36864 * 512 : (36864 + 32768) * 512])
     assert images.contents(partition, tmp_path / "b") == images.contents(first, tmp_path / "a")
-    assert images.run("sfdisk", "-d", copy).split(b"\n")[6:] == (
-        images.run("sfdisk", "-d", disk).replace(bytes(disk), bytes(copy)).split(b"\n")[6:]
+    assert (
+        images.run("sfdisk", "-d", copy).split(b"\n")[6:]
+        == (images.run("sfdisk", "-d", disk).replace(bytes(disk), bytes(copy)).split(b"\n")[6:])
     )
 
 

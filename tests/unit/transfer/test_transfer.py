@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,9 +16,15 @@ from tests.unit.transfer import estate, images
 from tests.unit.transfer.estate import Estate
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return estate.disk(tmp_path_factory.mktemp("template"), 24 * images.MIB)
+
+
 @pytest.fixture
-def old(tmp_path: Path) -> Estate:
-    return estate.make(tmp_path, estate.disk(tmp_path))
+def old(template: Path, tmp_path: Path) -> Estate:
+    shutil.copy(template, tmp_path / "disk")
+    return estate.make(tmp_path, tmp_path / "disk")
 
 
 def copy(old: Estate, kind: str = "full", **options: object) -> tuple[transfer.PassResult, ...]:
@@ -75,7 +82,7 @@ def test_a_finished_transfer_goes_on_when_asked_to(old: Estate) -> None:
 
 def test_blocks_freed_between_the_passes_become_zeros(tmp_path: Path) -> None:
     files = images.tree(tmp_path / "tree")
-    old = estate.make(tmp_path, estate.disk(tmp_path, files=files))
+    old = estate.make(tmp_path, estate.disk(tmp_path, 24 * images.MIB, files=files))
     copy(old)
     fs = tmp_path / "fs"
     images.run("debugfs", "-w", "-f", "-", fs, stdin=b"rm /zeros\nrm /d1/f1\nrm /d2/f2\n")
@@ -88,7 +95,7 @@ def test_zlib_carries_the_same_bytes_on_a_thinner_wire(tmp_path: Path) -> None:
     files = tmp_path / "tree"
     files.mkdir()
     (files / "text").write_bytes(b"the same old story\n" * 300_000)
-    old = estate.make(tmp_path, estate.disk(tmp_path, files=files))
+    old = estate.make(tmp_path, estate.disk(tmp_path, 24 * images.MIB, files=files))
     (full,) = copy(old, compress=True)
     finish(old)
     assert old.replica.read_bytes() == old.expected()
@@ -193,48 +200,32 @@ def test_nothing_is_written_through_a_link(old: Estate) -> None:
     assert victim.read_bytes() == b"precious"
 
 
-def test_a_pool_without_room_is_refused_before_anything_is_sent(
-    old: Estate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from migrate import transfer_pass
-
-    check = transfer_pass.Pump._check_room
-    monkeypatch.setattr(
-        transfer_pass.Pump, "_check_room", lambda self, used: check(self, used + 2**62)
-    )
-    monkeypatch.setattr(transfer_pass.Order, "__slots__", ())
-    with pytest.raises(OutsideFailed, match="the pool has room for"):
-        transfer_pass.Pump._check_room(_small(), 2**40)
-
-
-def _small() -> object:
-    from types import SimpleNamespace
-
-    from migrate.transfer_pass import Order
-
-    order = Order("full", "/dev/sda", room=10)
-    return SimpleNamespace(_order=order, _writer=SimpleNamespace(host="hv1"))
-
-
-def test_a_full_pool_is_said_with_its_remedy(tmp_path: Path) -> None:
-    old = estate.make(tmp_path, estate.disk(tmp_path))
-    pool = tmp_path / "pool"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", pool], check=True)
+def in_a_small_pool(old: Estate, room: str) -> OutsideFailed:
+    """How a copy into a pool of this size fails."""
+    pool = old.root / "pool"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "none", pool], check=True)
     try:
-        from migrate import transfer_pass
-
-        transfer_pass.Pump._check_room, check = (  # the check before it would refuse already
-            lambda self, used: None,
-            transfer_pass.Pump._check_room,
-        )
-        try:
-            with pytest.raises(OutsideFailed, match="No space left") as caught:
-                copy(old)
-        finally:
-            transfer_pass.Pump._check_room = check
-        assert "make room" in caught.value.hint
+        with pytest.raises(OutsideFailed) as caught:
+            copy(old)
+        assert sum(path.stat().st_blocks for path in pool.iterdir()) * 512 <= 4 * images.MIB
     finally:
         subprocess.run(["umount", "-l", pool], check=True)
+    return caught.value
+
+
+def test_a_pool_without_room_is_refused_before_anything_is_sent(old: Estate) -> None:
+    problem = in_a_small_pool(old, "4m")
+    assert "the pool has room for" in problem.message
+    assert Journal(old.folder / "disks" / "old-sda.journal").resume("full") == 0
+
+
+def test_a_pool_that_fills_up_meanwhile_is_said_with_its_remedy(
+    old: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("migrate.transfer_pass.Pump._check_room", lambda self, used: None)
+    problem = in_a_small_pool(old, "4m")
+    assert "No space left" in problem.message
+    assert "make room" in problem.hint
 
 
 def test_a_torn_last_line_of_the_journal_is_forgotten(tmp_path: Path) -> None:
