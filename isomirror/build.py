@@ -20,7 +20,15 @@ from isomirror.check import DiscCheck, read_disc
 from isomirror.iso9660 import BadDisc, CutShort, Index, read_file
 from isomirror.media import EACH, SET, Medium, look
 from isomirror.openpgp import BadKey, KeyRing, read_key
-from isomirror.release import KEY_FILE, VERSION, Disc, Published, current, publish_release
+from isomirror.release import (
+    KEY_FILE,
+    VERSION,
+    Disc,
+    Published,
+    current,
+    publish_release,
+    writing,
+)
 
 CENTOS_6 = "C1DAC52D1664E8A4386DBA430946FCA2C105B9DE"
 
@@ -58,8 +66,7 @@ def build(
     now: datetime | None = None,
 ) -> Built:
     """Verify ``images`` and publish them below ``mirror``. Raises MediaBlocked with findings."""
-    mirror.mkdir(parents=True, exist_ok=True)
-    with lock(mirror / "lock", "the mirror"):
+    with writing(mirror), lock(mirror / "lock", "the mirror"):
         looked, findings = _look(images, report)
         media = tuple(medium for medium, _ in looked)
         ring, raw, found = _key(looked[0][0], looked[0][1], key, fingerprint)

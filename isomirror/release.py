@@ -5,10 +5,14 @@ switched over by another. Whoever looks sees the old repository or the new one, 
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+
+import createrepo_c
 
 from core.documents import Document, load
 from core.errors import BadDocument, OutsideFailed
@@ -50,6 +54,20 @@ class Disc:
     check: DiscCheck
 
 
+@contextmanager
+def writing(mirror: Path) -> Iterator[None]:
+    """Have the folder, and say where writing failed."""
+    try:
+        mirror.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, createrepo_c.CreaterepoCError) as fault:
+        text = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+        raise OutsideFailed(
+            f"can't write the repository: {text}", where=str(mirror),
+            hint="look for space and rights there, and run again",
+        ) from fault  # fmt: skip
+
+
 def current(mirror: Path) -> Published | None:
     """What is published now; None when nothing is, or when it is not whole and must be built
     again."""
@@ -72,20 +90,14 @@ def publish_release(
 ) -> Published:  # fmt: skip
     """Write the release beside, then switch `current` over."""
     final = mirror / "releases" / identity
-    try:
-        if not _whole(final):  # else the discs were published before: only `current` moved away
-            _write(discs, final, key, identity, fingerprint, findings, report)
-        switch = mirror / ".current.new"
-        switch.unlink(missing_ok=True)
-        switch.symlink_to(Path("releases") / identity)
-        switch.replace(mirror / "current")
-        sync_directory(mirror)
-        _tidy(mirror, identity)
-    except OSError as fault:
-        raise OutsideFailed(
-            f"can't write the repository: {fault.strerror or fault}", where=str(mirror),
-            hint="look for space and rights there, and run again",
-        ) from fault  # fmt: skip
+    if not _whole(final):  # else the discs were published before: only `current` moved away
+        _write(discs, final, key, identity, fingerprint, findings, report)
+    switch = mirror / ".current.new"
+    switch.unlink(missing_ok=True)
+    switch.symlink_to(Path("releases") / identity)
+    switch.replace(mirror / "current")
+    sync_directory(mirror)
+    _tidy(mirror, identity)
     return load(final / "published.json", Published)
 
 

@@ -125,3 +125,17 @@ def test_stop_never_ends_a_process_that_took_over_the_pid(call: Call, tmp_path: 
     for text in ("", "[]", '{"pid": -1}', '{"pid": "1", "started": 1, "url": "", "identity": ""}'):
         note.write_text(text)
         assert running(note) is None
+
+
+@pytest.mark.parametrize("limit", ["10", "600", "2000"])
+def test_a_full_disk_is_the_outside_s_fault_and_publishes_nothing(
+    call: Call, discs: Discs, pin: tuple[str, ...], tmp_path: Path, limit: str
+) -> None:
+    argv = (sys.executable, "-m", "cli", "--state", str(tmp_path / "state"), "mirror", "build")
+    done = subprocess.run(
+        ("prlimit", f"--fsize={limit}", *argv, str(discs.one), str(discs.two), *pin),
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, "can't write the repository" in done.stderr) == (4, True)
+    assert call("status").stdout == "nothing is published\n"
+    assert call("build", str(discs.one), str(discs.two), *pin).returncode == 0
