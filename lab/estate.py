@@ -66,8 +66,13 @@ class Estate:
 
     @property
     def pool(self) -> Path:
-        """Stands for the NFS export that both hypervisors mount."""
+        """Stands for the directory that an NFS server exports."""
         return self.directory / "pool"
+
+    @property
+    def pool_mount(self) -> Path:
+        """The same directory as the hypervisors see it."""
+        return self.directory / "pool-mount"
 
     @property
     def key(self) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from core.progress import Report, Unit, track
 from core.state import lock
-from lab import network, nodes_container, nodes_tree, pins
+from lab import network, nodes_container, nodes_tree, pins, pool
 from lab.catalogue import PACKAGES
 from lab.estate import NODES, SPARE, Estate, Node
 from lab.source_run import run
@@ -36,13 +36,13 @@ def up(estate: Estate, report: Report, nodes: Iterable[Node] = NODES) -> tuple[N
     with lock(estate.directory / "nodes.lock", "the lab's nodes"):
         pins.key_pair(estate.key, "groundlift-lab")
         tree = nodes_tree.build(estate.directory, report)
-        estate.pool.mkdir(mode=0o711, parents=True, exist_ok=True)
+        pool.up(estate)
         network.bridge()
         with (
             track(report, "nodes: start", len(wanted), Unit.ITEMS) as meter,
-            ThreadPoolExecutor(len(wanted)) as pool,
+            ThreadPoolExecutor(len(wanted)) as threads,
         ):
-            for name in pool.map(lambda node: _start(estate, node, tree.name), wanted):
+            for name in threads.map(lambda node: _start(estate, node, tree.name), wanted):
                 meter.advance(text=name)
     return status(estate, wanted)
 
@@ -50,15 +50,16 @@ def up(estate: Estate, report: Report, nodes: Iterable[Node] = NODES) -> tuple[N
 def status(estate: Estate, nodes: Iterable[Node] = NODES) -> tuple[NodeStatus, ...]:
     """What is there and whether it answers now."""
     wanted = tuple(nodes)
-    with ThreadPoolExecutor(len(wanted)) as pool:
-        return tuple(pool.map(lambda node: _look(estate, node), wanted))
+    with ThreadPoolExecutor(len(wanted)) as threads:
+        return tuple(threads.map(lambda node: _look(estate, node), wanted))
 
 
 def down(estate: Estate) -> None:
     """Switch every node off, the spare ones too. Harmless when they are off."""
     with lock(estate.directory / "nodes.lock", "the lab's nodes"):
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda node: _stop(estate, node), (*NODES, *SPARE)))
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda node: _stop(estate, node), (*NODES, *SPARE)))
+        pool.down(estate)
         network.drop_bridge()
 
 

@@ -67,7 +67,7 @@ def argv(estate: Estate, node: Node) -> tuple[str, ...]:
         f"--network-namespace-path={network.namespace(node)}",
         *("--capability=all", "--bind=/dev/net/tun", "--link-journal=no"),
         *("--resolv-conf=off", "--timezone=off"),
-        *((f"--bind={estate.pool}:/var/lib/libvirt/shared",) if node.shares else ()),
+        *((f"--bind={estate.pool_mount}:/var/lib/libvirt/shared",) if node.shares else ()),
     )
 
 
