@@ -1,6 +1,6 @@
 """The command `groundlift`: hand argv to a verb, and turn a Problem into a sentence and a code."""
 
-import importlib.util
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -9,29 +9,34 @@ import click
 
 from core.errors import BadDocument, Interrupted, Problem
 
-GROUPS = {
-    "mirror": "commands.mirror",
-    "deploy": "commands.deploy",
-    "migrate": "commands.migrate",
-    "lab": "lab.commands",
+# Verb → its module, and what it does: --help and completion import none of them.
+VERBS = {
+    "mirror": ("commands.mirror", "Turn installation DVDs into one verified repository; serve it."),
+    "deploy": ("commands.deploy", "Check a site's description and install its cloud."),
+    "migrate": ("commands.migrate", "Move an old physical server into the cloud."),
+    "report": ("commands.report", "Show a whole run as one page."),
+    "doctor": ("commands.doctor", "Say what this machine lacks, and what that costs."),
+    "lab": ("lab.commands", "The small estate that everything is tried on."),
+    "demo": ("commands.demo", "Two DVDs to a server running in an installed cloud, on the lab."),
 }
-VERBS = {"report": "commands.report", "doctor": "commands.doctor", "demo": "commands.demo"}
 
 
 class Lazy(click.Group):
-    """Verbs are imported when they are called: --help and completion stay quick."""
+    """Verbs are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        known = {**GROUPS, **VERBS}
-        return sorted(name for name in known if importlib.util.find_spec(known[name]))
+        return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = {**GROUPS, **VERBS}.get(cmd_name)
-        if module is None:
+        if cmd_name not in VERBS:
             return None
-        command = getattr(importlib.import_module(module), cmd_name)
+        command = getattr(importlib.import_module(VERBS[cmd_name][0]), cmd_name)
         assert isinstance(command, click.Command)  # noqa: S101
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, told) in VERBS.items()])
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
