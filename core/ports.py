@@ -129,8 +129,8 @@ class Hypervisor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlayEvent:
-    """One line of the callback: ``kind`` is play, task, ok, changed, failed, unreachable,
-    skipped or stats."""
+    """One line of the callback: ``kind`` is playbook (``total`` counts its tasks), play, task,
+    ok, changed, failed, unreachable, skipped or stats."""
 
     kind: str
     play: str = ""
@@ -138,6 +138,7 @@ class PlayEvent:
     host: str = ""
     message: str = ""
     stats: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,17 @@ so that no key ever lies beside a description that is under version control."""
 import re
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr
 
 from core.documents import Document
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 BRIDGE = re.compile(r"[a-z][a-z0-9-]{0,14}")
+VARIABLE = re.compile(r"[a-z][a-z0-9_]{0,60}")
+# Ansible would run what stands between these.
+TEMPLATES = ("{{", "{%", "{#")
 
 
 def _name(text: str) -> str:
@@ -28,9 +31,43 @@ def _device(text: str) -> str:
 
 
 def _absolute(text: str) -> str:
-    if not text.startswith("/") or ".." in text.split("/") or "\n" in text:
-        raise ValueError("an absolute path without .. is needed")
+    if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", text) or {".", ".."} & set(text.split("/")):
+        raise ValueError(
+            "an absolute path of letters, digits, dots and hyphens is needed, without . or .."
+        )
     return text
+
+
+def _plain(text: str) -> str:
+    if not text or len(text) > 1000 or not text.isprintable():
+        raise ValueError("printable text on one line is needed, 1000 characters at most")
+    if any(mark in text for mark in TEMPLATES):
+        raise ValueError("text must not hold {{, {% or {#: it would be run as a template")
+    return text
+
+
+def _word(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,63}", text):
+        raise ValueError("one word of letters, digits and @ . _ + - is needed")
+    return text
+
+
+def _zone(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z]+([/_+-][A-Za-z0-9]+)*", text):
+        raise ValueError("a time zone such as Asia/Shanghai is needed")
+    return text
+
+
+def _variable(text: str) -> str:
+    if not VARIABLE.fullmatch(text):
+        raise ValueError("a variable's name is lower-case letters, digits and underscores")
+    if text.startswith(("ansible_", "groundlift_")):
+        raise ValueError("variables that begin with ansible_ or groundlift_ can't be set here")
+    return text
+
+
+def _value(value: str | int | bool) -> str | int | bool:
+    return _plain(value) if isinstance(value, str) else value
 
 
 def _http(text: str) -> str:
@@ -43,6 +80,13 @@ Name = Annotated[str, AfterValidator(_name)]
 Device = Annotated[str, AfterValidator(_device)]
 Absolute = Annotated[str, AfterValidator(_absolute)]
 Url = Annotated[str, AfterValidator(_http)]
+Plain = Annotated[str, AfterValidator(_plain)]
+Word = Annotated[str, AfterValidator(_word)]
+Zone = Annotated[str, AfterValidator(_zone)]
+Vars = dict[
+    Annotated[str, AfterValidator(_variable)],
+    Annotated[StrictStr | StrictBool | StrictInt, AfterValidator(_value)],
+]
 
 
 class Role(StrEnum):
@@ -62,9 +106,9 @@ class Mirror(Document):
 class Ssh(Document):
     """How the controller logs in."""
 
-    user: str = "root"
-    key: str
-    known_hosts: str
+    user: Word = "root"
+    key: Plain
+    known_hosts: Plain
 
 
 class Network(Document):
@@ -83,7 +127,7 @@ class Node(Document):
     name: Name
     address: IPv4Address
     roles: tuple[Role, ...] = Field(min_length=1)
-    vars: dict[str, str | int | bool] = {}
+    vars: Vars = {}
 
 
 class Pool(Document):
@@ -97,8 +141,8 @@ class Pool(Document):
 class Time(Document):
     """Who tells the time. ``servers`` are nodes or outside addresses that management follows."""
 
-    servers: tuple[str, ...] = ()
-    zone: str = "Asia/Shanghai"
+    servers: tuple[Word, ...] = ()
+    zone: Zone = "Asia/Shanghai"
 
 
 class Target(Document):
@@ -115,12 +159,12 @@ class Source(Document):
 
     name: Name
     address: IPv4Address
-    user: str = "root"
+    user: Word = "root"
     port: int = Field(default=22, ge=1, le=65535)
-    key: str = ""
-    known_hosts: str = ""
+    key: Plain | Literal[""] = ""
+    known_hosts: Plain | Literal[""] = ""
     pages: tuple[Url, ...] = ()
-    quiesce: tuple[str, ...] = ()
+    quiesce: tuple[Word, ...] = ()
     target: Target
 
 
@@ -139,4 +183,4 @@ class Site(Document):
     time: Time = Time()
     rehearsal_probe: IPv4Interface | None = None
     sources: tuple[Source, ...] = ()
-    vars: dict[str, str | int | bool] = {}
+    vars: Vars = {}
