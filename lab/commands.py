@@ -42,7 +42,9 @@ def up(state: State, only: str | None, fresh: bool, dry_run: bool) -> None:
 
 def bring_up(here: Estate, parts: tuple[str, ...], report: Report, *, fresh: bool = False) -> None:
     """The wanted parts; nodes and server at the same time, as each waits a lot."""
-    if "media" in parts or ("nodes" in parts and not media.built(here)):
+    if parts != ("media",):
+        claim.take(here)
+    if "media" in parts or "nodes" in parts:
         media.build(here, report)
     machines: list[Callable[[], object]] = []
     if "nodes" in parts:
@@ -50,7 +52,6 @@ def bring_up(here: Estate, parts: tuple[str, ...], report: Report, *, fresh: boo
     if "source" in parts:
         machines.append(lambda: source.up(here, report, fresh=fresh))
     if machines:
-        claim.take(here)
         with ThreadPoolExecutor(len(machines)) as pool:
             for request in [pool.submit(machine) for machine in machines]:
                 request.result()
@@ -137,8 +138,8 @@ def create(state: State, name: str) -> None:
     _needs_root()
     here, node = estate.of(state), _spare(name)
     with progress() as report:
-        media.build(here, report)
         claim.take(here)
+        media.build(here, report)
         nodes.up(here, report, [node])
 
 

@@ -24,8 +24,10 @@ class Node:
 MANAGEMENT = Node("mgmt1", "10.77.0.11", shares=True)
 HYPERVISORS = (Node("hv1", "10.77.0.21", shares=True), Node("hv2", "10.77.0.22", shares=True))
 NODES = (MANAGEMENT, *HYPERVISORS)
-# Nodes that tests make and throw away.
-SPARE = tuple(Node(f"mol{number}", f"10.77.0.{30 + number}") for number in range(1, 5))
+# Nodes that tests make and throw away; the last two can be hypervisors.
+SPARE = tuple(
+    Node(f"mol{number}", f"10.77.0.{30 + number}", shares=number > 2) for number in range(1, 5)
+)
 
 
 @dataclass(frozen=True, slots=True)

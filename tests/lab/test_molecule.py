@@ -1,0 +1,32 @@
+"""The roles on a bare node of the lab, as Molecule runs them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.state import State
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
+
+
+def test_mirror_client_and_base_converge_are_idempotent_and_hold_what_they_promise(
+    estate, lab_state: State
+):
+    programs = Path(sys.executable).parent
+    done = subprocess.run(
+        [str(programs / "molecule"), "test"],
+        env={
+            **os.environ,
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "GROUNDLIFT_STATE": str(lab_state.root),
+            "NO_COLOR": "1",
+        },
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "Idempotence completed successfully" in done.stdout
