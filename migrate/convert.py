@@ -47,23 +47,18 @@ class Converted(Document):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How this machine reads the pool: sshfs to ``login`` (user@address) with pinned keys."""
+    """How this machine reads the pool: sshfs to ``login`` (user@address), by ``program``, which is
+    ssh with the pinned host key."""
 
     login: str
-    port: int
-    key: Path
-    known_hosts: Path
+    program: Path
 
     def argv(self, remote: str, mountpoint: Path) -> tuple[str, ...]:
         """Mount ``remote`` read-only."""
-        options = (
-            "ro", "reconnect", "BatchMode=yes", "StrictHostKeyChecking=yes",
-            f"IdentityFile={self.key}", f"UserKnownHostsFile={self.known_hosts}",
-            "HostKeyAlgorithms=+ssh-rsa", "PubkeyAcceptedAlgorithms=+ssh-rsa",
-            "ServerAliveInterval=15", "kernel_cache", "max_conns=4",
-        )  # fmt: skip
+        program = str(self.program).replace("\\", "\\\\").replace(" ", "\\ ").replace(",", "\\,")
+        options = ("ro", "reconnect", "kernel_cache", f"ssh_command={program}")
         flags = tuple(part for option in options for part in ("-o", option))
-        return ("sshfs", "-p", str(self.port), *flags, f"{self.login}:{remote}", str(mountpoint))
+        return ("sshfs", *flags, f"{self.login}:{remote}", str(mountpoint))
 
 
 def convert(

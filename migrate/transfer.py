@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.documents import Document, load
-from core.errors import OutsideFailed, UsageProblem
+from core.errors import OutsideFailed, PastReturn, UsageProblem
 from core.ports import Host
 from core.progress import Report, silent
 from core.state import publish_model
@@ -101,7 +101,7 @@ def copy(
     it is finished, ``delta`` compares all that is used. The source keeps serving."""
     results = []
     if options.again:
-        (folder / "transfer.json").unlink(missing_ok=True)
+        _take_back(plan, folder)
     for disk in plan.disks:
         with _opened(source, target, plan, folder, disk, options) as work:
             if work.published or (kind == "full" and work.journal.finished("full")):
@@ -123,7 +123,7 @@ def finish(
     path = folder / "transfer.json"
     if path.exists() and not options.again:
         return read(folder)
-    path.unlink(missing_ok=True)
+    _take_back(plan, folder)
     options = replace(options, again=True)  # a name that was given without a proof is taken back
     held = quiesce.hold(source, plan, folder, report)
     try:
@@ -155,6 +155,17 @@ def finish(
     )
     publish_model(path, result)
     return result
+
+
+def _take_back(plan: Plan, folder: Path) -> None:
+    """The proof is void from here on. Never once the domain lives on the replica."""
+    if (folder / "cutover.json").exists():
+        raise PastReturn(
+            f"{plan.host} was cut over: the domain {plan.domain} writes on top of this replica",
+            hint="nothing is copied over it any more; the proof is in transfer.json",
+            where=str(folder / "cutover.json"),
+        )
+    (folder / "transfer.json").unlink(missing_ok=True)
 
 
 @dataclass(slots=True)

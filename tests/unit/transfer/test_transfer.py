@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import OutsideFailed, UsageProblem
+from core.errors import OutsideFailed, PastReturn, UsageProblem
 from migrate import quiesce, transfer
 from migrate.transfer import Options
 from migrate.transfer_manifest import Journal, Manifest
@@ -78,6 +78,18 @@ def test_a_finished_transfer_goes_on_when_asked_to(old: Estate) -> None:
     again = finish(old, again=True)
     assert old.replica.read_bytes() == old.expected()
     assert again.disks[0].passes[-1].sent < 2 * images.MIB
+
+
+def test_nothing_is_copied_over_a_replica_that_a_domain_lives_on(old: Estate) -> None:
+    copy(old)
+    finish(old)
+    (old.folder / "cutover.json").write_text("{}")
+    before = old.replica.stat().st_mtime_ns
+    for again in (copy, finish):
+        with pytest.raises(PastReturn, match="was cut over"):
+            again(old, again=True)
+    assert old.replica.stat().st_mtime_ns == before
+    assert (old.folder / "transfer.json").exists()
 
 
 def test_blocks_freed_between_the_passes_become_zeros(tmp_path: Path) -> None:
