@@ -231,9 +231,10 @@ def _note(seen: _Seen, event: PlayEvent) -> None:
 
 
 def _end(log: Path) -> str:
-    """The last lines that say something, as one."""
-    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
-    return " ".join([line for line in lines if line][-6:])[-600:] or "it said nothing"
+    """What Ansible said when it gave up, else its last lines, as one."""
+    text = log.read_text("utf-8", "replace").partition("ERROR! ")
+    words = (text[2] or " ".join(text[0].splitlines()[-6:])).split()
+    return " ".join(words)[:600] or "it said nothing"
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
