@@ -3,6 +3,7 @@
 Two discs of together 2 GiB with 3,000 signed packages, made anew; then in the same run:
 - ours: groundlift mirror build (implanted md5, every digest and signature, metadata, publication)
 - peer: xorriso -osirrox of both discs into one tree, createrepo_c on it (verifies nothing)
+- the peer's way to ours: besides, checkisomd5 of both discs and rpmkeys -K of every package
 Both start with discs that no cache holds and end with the result on the disk. The median of REPEATS
 each; the last line is JSON. BENCH_DIR keeps the discs for the next run.
 """
@@ -59,6 +60,7 @@ def make_discs(top: Path) -> tuple[Path, Path, str]:
     sh(*gpg, "--passphrase", "", "--quick-generate-key", "bench", "rsa2048", "sign", "0")
     listed = sh(*gpg, "--with-colons", "--list-keys")
     fingerprint = next(line.split(":")[9] for line in listed.split("\n") if line[:3] == "fpr")
+    (top / "key.asc").write_text(sh(*gpg, "--armor", "--export", "bench"))
     size, batch = BYTES // PACKAGES, 500
     for first in range(0, PACKAGES, batch):
         (top / "p.spec").write_text(spec(first, batch, size))
@@ -77,7 +79,7 @@ def make_discs(top: Path) -> tuple[Path, Path, str]:
         (tree / "Packages").mkdir(parents=True)
         (tree / ".discinfo").write_text(f"{DISC_ID}\n6.3\nx86_64\n{disc}\n")
         (tree / ".treeinfo").write_text(TREEINFO.format(disc=disc))
-        (tree / "RPM-GPG-KEY-CentOS-6").write_text(sh(*gpg, "--armor", "--export", "bench"))
+        (tree / "RPM-GPG-KEY-CentOS-6").write_text((top / "key.asc").read_text())
         for package in built[disc - 1 :: 2]:
             package.rename(tree / "Packages" / package.name)
         if disc == 1:
@@ -112,7 +114,7 @@ def timed(discs: tuple[Path, Path], *commands: tuple[str, ...]) -> tuple[float, 
 
 def compare(top: Path, one: Path, two: Path, fingerprint: str) -> None:
     cli = (sys.executable, "-m", "cli", "--state")
-    ours, peer, again, processor = [], [], [], []
+    ours, peer, checked, again, processor = [], [], [], [], []
     for turn in range(REPEATS):
         state, tree = top / f"s{turn}", top / f"t{turn}"
         discs = (str(one), str(two), "--fingerprint", fingerprint)
@@ -130,13 +132,18 @@ def compare(top: Path, one: Path, two: Path, fingerprint: str) -> None:
         )
         peer.append(wall)
         processor.append((used, theirs))
+        packages = [str(path) for path in tree.rglob("*.rpm")]
+        keys = ("rpmkeys", "--dbpath", str(top / "db"))
+        sh(*keys, "--import", str(top / "key.asc"))
+        sums = [("checkisomd5", str(image)) for image in (one, two)]
+        checked.append(wall + timed((one, two), *sums, (*keys, "-K", *packages))[0])
         extra = sum(f.stat().st_size for f in state.rglob("*") if f.is_file())
         sh("chmod", "-R", "u+w", str(tree))
         shutil.rmtree(tree)
         shutil.rmtree(state)
         print(
             f"ours {ours[-1]:.1f} s (processor {used:.1f} s), peer {wall:.1f} s "
-            f"(processor {theirs:.1f} s), again {again[-1]:.1f} s, load {os.getloadavg()[0]:.1f}",
+            f"(processor {theirs:.1f} s), verifying {checked[-1]:.1f} s, again {again[-1]:.1f} s, load {os.getloadavg()[0]:.1f}",
             flush=True,
         )
     total = one.stat().st_size + two.stat().st_size
@@ -145,6 +152,8 @@ def compare(top: Path, one: Path, two: Path, fingerprint: str) -> None:
         "ratio": round(statistics.median(ours) / statistics.median(peer), 3),
         "ours_seconds": round(statistics.median(ours), 2),
         "peer_seconds": round(statistics.median(peer), 2),
+        "peer_verifying_seconds": round(statistics.median(checked), 2),
+        "ratio_verifying": round(statistics.median(ours) / statistics.median(checked), 3),
         "ours_processor": round(statistics.median(used for used, _ in processor), 2),
         "peer_processor": round(statistics.median(theirs for _, theirs in processor), 2),
         "again_seconds": round(statistics.median(again), 2),

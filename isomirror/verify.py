@@ -40,7 +40,7 @@ class Verdict:
 def verify(pieces: Iterable[bytes], ring: KeyRing) -> Verdict:
     """Read a package to its end and judge it. Never raises on what the bytes hold."""
     whole = hashlib.sha256()
-    head, size, checks = bytearray(), 0, None
+    head, size, checks = b"", 0, None
     faults: list[str] = []
     for piece in pieces:
         whole.update(piece)
@@ -48,13 +48,13 @@ def verify(pieces: Iterable[bytes], ring: KeyRing) -> Verdict:
         if checks is not None:
             checks.feed(piece)
         elif not faults:
-            head += piece
+            head = head + piece if head else piece  # nearly always the first piece is enough
             try:
                 if len(head) >= needed(head):
-                    package = read_package(bytes(head))
+                    package = read_package(head)
                     checks = _Checks(package, ring)
-                    checks.feed(bytes(head[package.payload :]))
-                    del head[package.payload :]
+                    checks.feed(memoryview(head)[package.payload :])  # payloads are large: no copy
+                    head = head[: package.payload]
             except BadPackage as fault:
                 faults.append(str(fault))
     if checks is None:
@@ -65,7 +65,7 @@ def verify(pieces: Iterable[bytes], ring: KeyRing) -> Verdict:
     except BadPackage as fault:
         name = ""
         faults.append(str(fault))
-    return Verdict(name, size, whole.hexdigest(), bytes(head), (*faults, *checks.faults()))
+    return Verdict(name, size, whole.hexdigest(), head, (*faults, *checks.faults()))
 
 
 class _Checks:
@@ -94,7 +94,7 @@ class _Checks:
             self.wrong.append(f"signature {tag}: {fault}")
             return None
 
-    def feed(self, piece: bytes) -> None:
+    def feed(self, piece: bytes | memoryview) -> None:
         self.md5.update(piece)
         if self.payload is not None:
             self.payload.update(piece)
