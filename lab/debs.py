@@ -55,7 +55,7 @@ def _read(name: str, cache: Path) -> Deb:
             where=str(cache),
         )
     fields = run(["dpkg-deb", "-f", str(files[-1]), "Depends", "Pre-Depends"])
-    first = re.findall(r"(?:^|,|:)\s*([a-z0-9][a-z0-9+.-]+)", fields)
+    first = re.findall(r"(?:^[A-Z][A-Za-z-]*:|,)\s*([a-z0-9][a-z0-9+.-]+)", fields, re.MULTILINE)
     return Deb(name, files[-1], tuple(dict.fromkeys(first)))
 
 
