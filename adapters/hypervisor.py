@@ -24,13 +24,18 @@ STATES = {
 KEEPALIVE = (5, 6)  # seconds between, and how many may be lost
 
 
-def ssh_uri(address: str, user: str, ssh: tuple[str, ...], folder: Path) -> str:
-    """A qemu+ssh URI that goes through ``ssh`` (program and options). ``folder`` keeps the
-    program; libvirt appends its own options, the address and the command."""
+def ssh_program(address: str, ssh: tuple[str, ...], folder: Path) -> Path:
+    """A program that is ``ssh`` (program and options) for tools that take one word for it; whoever
+    calls it appends options, the address and the command."""
     program = folder / f"ssh-{address}"
     text = f'#!/bin/sh\nexec {shlex.join(ssh)} "$@"\n'
     if not program.exists() or program.read_text() != text:
         publish(program, text, mode=0o700)
+    return program
+
+
+def ssh_uri(address: str, user: str, program: Path) -> str:
+    """The address of libvirt on a node, reached by ``program``."""
     return f"qemu+ssh://{user}@{address}/system?command={quote(str(program))}&no_tty=1"
 
 

@@ -5,6 +5,7 @@ and does not say so: the client must leave them out by itself.
 """
 
 import contextlib
+import logging
 import os
 import re
 import shlex
@@ -51,6 +52,8 @@ class SshHost:
     def __init__(self, name: str, login: Login, *, timeout: float = 20.0) -> None:
         self._name, self._login, self._timeout = name, login, timeout
         self._transport: paramiko.Transport | None = None
+        # its threads print tracebacks of what we tell as a sentence
+        logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from adapters.hypervisor import LibvirtHypervisor, ssh_uri
+from adapters.hypervisor import LibvirtHypervisor, ssh_program, ssh_uri
 from adapters.ssh import Login, SshHost, ssh_options
 from core.documents import load
 from core.errors import UsageProblem
@@ -77,9 +77,12 @@ class Case:
     def hypervisor(self, name: str) -> LibvirtHypervisor:
         """libvirt on a node of the cloud."""
         login = self.node_login(name)
+        return LibvirtHypervisor(ssh_uri(login.address, login.user, self.ssh_program(login)))
+
+    def ssh_program(self, login: Login) -> Path:
+        """A program that is ssh with all that ``login`` needs."""
         ssh = ("ssh", *ssh_options(login))
-        uri = ssh_uri(login.address, login.user, ssh, self.state.root / "ssh")
-        return LibvirtHypervisor(uri)
+        return ssh_program(login.address, ssh, self.state.root / "ssh")
 
     def node_host(self, name: str) -> SshHost:
         """A node of the cloud."""

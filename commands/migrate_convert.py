@@ -43,7 +43,7 @@ def converted(case: Case, report: Report) -> Converted:
     transfer.read(case.folder)
     digest = hashlib.sha256((case.folder / "transfer.json").read_bytes()).hexdigest()
     login, node = case.node_login(plan.hypervisor), case.node_host(plan.hypervisor)
-    share = Share(f"{login.user}@{login.address}", login.port, login.key, login.known_hosts)
+    share = Share(f"{login.user}@{login.address}", case.ssh_program(login))
     try:
         return run_conversion(
             plan,

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from adapters.hypervisor import LibvirtHypervisor, ssh_uri
+from adapters.hypervisor import LibvirtHypervisor, ssh_program, ssh_uri
 from core.errors import OutsideFailed
 from core.ports import Hypervisor
 from tests.fakes.hypervisor import FakeHypervisor
@@ -99,7 +99,7 @@ def test_a_dead_libvirt_is_a_problem_with_its_address() -> None:
 
 def test_the_ssh_address_goes_through_a_program_that_pins_the_host_key(tmp_path) -> None:  # type: ignore[no-untyped-def]
     pins = ("ssh", "-o", "StrictHostKeyChecking=yes", "-i", "/a key")
-    uri = ssh_uri("10.0.0.5", "root", pins, tmp_path)
+    uri = ssh_uri("10.0.0.5", "root", ssh_program("10.0.0.5", pins, tmp_path))
     assert uri.startswith("qemu+ssh://root@10.0.0.5/system?command=")
     assert "no_verify" not in uri
     program = (tmp_path / "ssh-10.0.0.5").read_text()
