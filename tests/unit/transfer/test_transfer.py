@@ -140,6 +140,17 @@ def test_the_services_stop_before_the_mounts_and_the_record_tells_the_way_back(
     assert not quiesce.release(old.source, old.folder, lambda _: None)
 
 
+def test_where_no_systemd_runs_services_are_asked_the_old_way(old: Estate) -> None:
+    old.source.systemd = False
+    (old.root / "stopped-db").touch()  # it did not run, so it is not started later
+    quiesce.hold(old.source, old.plan, old.folder, lambda _: None)
+    quiesce.release(old.source, old.folder, lambda _: None)
+    assert [command for command in old.source.done if command[0] == "service"] == [
+        ("service", "app", "stop"),
+        ("service", "app", "start"),
+    ]
+
+
 def test_a_mount_that_stays_busy_wakes_the_source_and_names_the_remedy(old: Estate) -> None:
     copy(old)
     old.source.fails = ("mount", "-o", "remount,ro", "/")

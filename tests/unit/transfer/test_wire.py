@@ -1,6 +1,7 @@
 """The agents on every Python that is here, in old syntax only, and no byte may change unseen."""
 
 import ast
+import os
 import random
 import re
 import shutil
@@ -27,15 +28,11 @@ FILES = sorted(AGENT.glob("*.py"))
 
 def pythons() -> dict[str, str]:
     """Version → interpreter, of all that are on this machine."""
-    names = ("python2", "python3", *(f"python{version}" for version in ("2.4", "2.6", "2.7")))
-    found = [*map(shutil.which, names), *Path.home().glob(".pyenv/versions/*/bin/python")]
-    script = "import sys; print('%d.%d' % sys.version_info[:2])"
-    versions: dict[str, str] = {}
-    for path in filter(None, found):
-        done = subprocess.run((path, "-c", script), capture_output=True, text=True)
-        if done.returncode == 0:
-            versions.setdefault(done.stdout.strip(), str(path))
-    return versions
+    names = [f"python{version}" for version in ("2.4", "2.5", "2.6", "2.7", "3")]
+    found = {name.removeprefix("python"): shutil.which(name) for name in names}
+    for path in Path.home().glob(".pyenv/versions/*/bin/python"):
+        found[path.parts[-3].rpartition(".")[0]] = str(path)
+    return {version: path for version, path in found.items() if path and "shims" not in path}
 
 
 PYTHONS = pythons()
@@ -223,3 +220,20 @@ def test_a_host_without_python_is_told_apart() -> None:
 
     with pytest.raises(OutsideFailed, match="no Python"), session(Bare(), "reader"):
         pass
+
+
+def test_who_holds_a_file_open_for_writing_is_named(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], check=True)
+    try:
+        (tmp_path / "read").touch()
+        with (tmp_path / "read").open(), session(LocalHost(), "reader") as agent:
+            agent.say(Kind.HOLDERS, path=str(tmp_path))
+            assert agent.expect(Kind.HOLDERS).fields["lines"] == ""
+            with (tmp_path / "log").open("w"):
+                agent.say(Kind.HOLDERS, path=str(tmp_path))
+                pid, program_, file = agent.expect(Kind.HOLDERS).fields["lines"].split(" ")
+            agent.bye()
+        assert (int(pid), file) == (os.getpid(), str(tmp_path / "log"))
+        assert program_
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
