@@ -1,6 +1,7 @@
 """`groundlift deploy`: check, run, status."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -122,7 +123,9 @@ def world(state: State, cloud: Cloud) -> World:
                 f"there is no {path}",
                 hint="correct `ssh:` in cloud.yml; paths are relative to the state directory",
             )
-    playbooks = AnsiblePlaybooks(ROOT, _folder(state, cloud.site) / "ansible", access)
+    # Mitogen unless it is missing or `linear` is asked for: plain SSH, slower, for when it fails.
+    strategy = os.environ.get("GROUNDLIFT_STRATEGY", "")
+    playbooks = AnsiblePlaybooks(ROOT, _folder(state, cloud.site) / "ansible", access, strategy)
     return World(playbooks, HttpWeb(), SystemClock())
 
 
