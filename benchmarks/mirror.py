@@ -143,7 +143,8 @@ def compare(top: Path, one: Path, two: Path, fingerprint: str) -> None:
         shutil.rmtree(state)
         print(
             f"ours {ours[-1]:.1f} s (processor {used:.1f} s), peer {wall:.1f} s "
-            f"(processor {theirs:.1f} s), verifying {checked[-1]:.1f} s, again {again[-1]:.1f} s, load {os.getloadavg()[0]:.1f}",
+            f"(processor {theirs:.1f} s), verifying {checked[-1]:.1f} s, "
+            f"again {again[-1]:.1f} s, load {os.getloadavg()[0]:.1f}",
             flush=True,
         )
     total = one.stat().st_size + two.stat().st_size
