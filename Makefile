@@ -15,7 +15,7 @@ demo: setup ## the whole way on the lab: two DVDs, a cloud, a server moved into 
 	@groundlift demo
 
 test: setup ## everything that must be true: lint, types, imports, unit, contract, lab
-	@tests/gate
+	@mkdir -p .state && tests/gate
 
 check: ## the quick part of `make test`: lint, types, imports, unit, contract
 	@tests/gate --quick
