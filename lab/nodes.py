@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from core.progress import Report, Unit, track
 from core.state import lock
@@ -44,6 +45,7 @@ def up(estate: Estate, report: Report, nodes: Iterable[Node] = NODES) -> tuple[N
         ):
             for name in threads.map(lambda node: _start(estate, node, tree.name), wanted):
                 meter.advance(text=name)
+        _tidy(estate, keep=tree)
     return status(estate, wanted)
 
 
@@ -95,6 +97,14 @@ def _start(estate: Estate, node: Node, tree: str) -> str:
     pins.pin(estate.known_hosts, node.address, estate.node(node.name) / "ssh_host_rsa_key")
     nodes_container.wait_until_answers(estate, node)
     return node.name
+
+
+def _tidy(estate: Estate, keep: Path) -> None:
+    """Drop base trees of former recipes that no node stands on."""
+    used = {note.read_text() for note in estate.nodes.glob("*/lower")} | {keep.name}
+    for tree in estate.directory.glob("tree-*"):
+        if tree.name not in used:
+            shutil.rmtree(tree)
 
 
 def _stop(estate: Estate, node: Node) -> None:
