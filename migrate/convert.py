@@ -24,8 +24,10 @@ from migrate.plan import DiskPlan, Plan
 VERSION = 1
 STEPS = 14  # messages of a usual conversion; only the bar's end depends on it
 MESSAGE = re.compile(r"\[ *\d+\.\d\] (.+)")
-# A conversion must not outlive a killed controller: two of them would share an overlay's folder.
+# A conversion must not outlive a killed controller, nor may the servers that virt-v2v starts: root
+# gives them a process namespace, which ends as a whole. Others can only end virt-v2v itself.
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+CONTAINER = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 
 
 class ConversionFailed(OutsideFailed):
@@ -166,7 +168,9 @@ def _run_v2v(
     else:
         publish(work / "source.xml", _source_xml(plan, overlays))
         source = ("-i", "libvirtxml", str(work / "source.xml"))
-    argv = (*DIE_WITH_US, "env", *environment, "virt-v2v-in-place", *source)
+    root = local.run(("id", "-u")).text.strip() == "0"
+    contained = (*DIE_WITH_US, *(CONTAINER if root else ()))
+    argv = (*contained, "env", *environment, "virt-v2v-in-place", *source)
     with local.stream(argv) as channel:
         log = _follow(channel, meter)
         code = channel.wait(60)
