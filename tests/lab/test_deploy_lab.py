@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import pytest
 
 from core.progress import silent
 from core.state import State
-from lab import nodes
+from lab import claim, nodes
+from lab.commands import bring_up
 from lab.estate import HYPERVISORS, MANAGEMENT, Estate, Node, named
+from lab.estate import of as estate_of
 from lab.nodes_container import ssh
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
@@ -47,6 +50,18 @@ class Groundlift:
     def results(self) -> dict[str, bytes]:
         found = sorted(self.state.deploy("lab").glob("*.json"))
         return {path.name: path.read_bytes() for path in found}
+
+
+@pytest.fixture(scope="module")
+def estate(lab_state: State) -> Iterator[Estate]:
+    """Media and nodes; the old server has no part in this, and may be in any state."""
+    here = estate_of(lab_state)
+    was_up = claim.alive(here)
+    bring_up(here, ("media", "nodes"), silent)
+    yield here
+    if not was_up:
+        nodes.down(here)
+        claim.drop(here)
 
 
 @pytest.fixture(scope="module")
