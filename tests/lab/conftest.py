@@ -13,7 +13,7 @@ from core.progress import silent
 from core.state import State
 from lab import claim, nodes, source
 from lab import estate as lab_estate
-from lab.commands import PARTS, bring_up
+from lab.commands import bring_up
 from lab.estate import Estate
 
 
@@ -25,7 +25,7 @@ def lab_state() -> State:
 
 @pytest.fixture(scope="session")
 def estate(lab_state: State) -> Iterator[Estate]:
-    """A running lab: media, nodes and source."""
+    """Media and running nodes. Tests of the old server start that themselves: it may be moving."""
     here = lab_estate.of(lab_state)
     was_up = claim.alive(here)
     moved = (lab_state.migrate("web1") / "fenced.json").exists()
