@@ -13,6 +13,7 @@ from core.errors import BadDocument
 
 LIMIT = 8 * 1024 * 1024  # longer is no document a person wrote
 DEPTH = 64
+SHOWN = 80  # characters of a wrong value
 
 
 class Document(BaseModel):
@@ -55,7 +56,12 @@ def parse(raw: bytes, model: type[Model], name: str) -> Model:
     try:
         document = model.model_validate(data)
     except ValidationError as fault:
-        for error in fault.errors():
+        errors = fault.errors()
+        within = {error["loc"][:end] for error in errors for end in range(len(error["loc"]))}
+        for error in errors:
+            # Pydantic counts the items that are good: a list whose only item is bad is not short.
+            if error["type"] == "too_short" and error["loc"] in within:
+                continue
             line, column = _nearest(error["loc"], reader.places)
             path = ".".join(str(part) for part in error["loc"]) or "document"
             faults.append(f"{name}:{line}:{column}: {path}: {_message(error)}")
@@ -86,7 +92,10 @@ def _bad(name: str, faults: list[str]) -> BadDocument:
 
 def _message(error: Any) -> str:
     text = str(error["msg"]).removeprefix("Value error, ")
-    return f"{text} (found {error['input']!r})" if isinstance(error["input"], str | int) else text
+    if not isinstance(error["input"], str | int):
+        return text
+    found = repr(error["input"])
+    return f"{text} (found {found if len(found) <= SHOWN else found[:SHOWN] + '…'})"
 
 
 def _nearest(path: Path_, places: dict[Path_, Place]) -> Place:

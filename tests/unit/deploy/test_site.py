@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.documents import LIMIT, parse
@@ -96,6 +96,17 @@ def test_what_would_be_misread_further_on_is_refused(path: str, value: object) -
     assert all(fault.startswith("cloud.yml:") for fault in told)
 
 
+def test_a_list_whose_only_item_is_wrong_is_told_as_that_item_alone() -> None:
+    (told,) = faults(changed("nodes/1/roles", ["hypervisors"]))
+    assert "nodes.1.roles.0" in told
+
+
+def test_a_long_wrong_value_is_shown_in_part() -> None:
+    (told,) = faults(changed("site", "x" * 10_000))
+    assert len(told) < 250
+    assert told.endswith("…)")
+
+
 def test_true_stays_true_and_a_number_a_number() -> None:
     vars_ = site(lambda it: it.update(vars={"base_firewall": False, "a": 3, "b": "c"})).vars
     assert {name: (type(value), value) for name, value in vars_.items()} == {
@@ -156,21 +167,25 @@ def only_problems_or_a_site(raw: bytes) -> None:
         assert read.nodes
 
 
+@settings(deadline=None)  # other programs share the processor
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_problem_or_a_site(raw: bytes) -> None:
     only_problems_or_a_site(raw)
 
 
+@settings(deadline=None)  # other programs share the processor
 @given(LINES)
 def test_any_mixture_of_true_lines_is_a_problem_or_a_site(text: str) -> None:
     only_problems_or_a_site(text.encode())
 
 
+@settings(deadline=None)  # other programs share the processor
 @given(st.sampled_from(sorted(data())), TREES)
 def test_any_value_in_any_place_is_a_problem_or_a_site(key: str, tree: object) -> None:
     only_problems_or_a_site(yaml.safe_dump({**data(), key: tree}).encode())
 
 
+@settings(deadline=None)  # other programs share the processor
 @given(st.integers(0, len(TEXT)), st.text(max_size=6))
 def test_any_insertion_is_a_problem_or_a_site(at: int, text: str) -> None:
     only_problems_or_a_site((TEXT[:at] + text + TEXT[at:]).encode("utf-8", "surrogatepass"))
