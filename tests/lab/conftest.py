@@ -13,7 +13,7 @@ from core.progress import silent
 from core.state import State
 from lab import claim, nodes, source
 from lab import estate as lab_estate
-from lab.commands import bring_up
+from lab.commands import PARTS, bring_up
 from lab.estate import Estate
 
 
@@ -25,7 +25,7 @@ def lab_state() -> State:
 
 @pytest.fixture(scope="session")
 def estate(lab_state: State) -> Iterator[Estate]:
-    """Media and running nodes. Tests of the old server start that themselves: it may be moving."""
+    """A running lab. The old server of a lab that is up is left alone: it may be moving."""
     here = lab_estate.of(lab_state)
     was_up = claim.alive(here)
     moved = (lab_state.migrate("web1") / "fenced.json").exists()
@@ -34,7 +34,8 @@ def estate(lab_state: State) -> Iterator[Estate]:
         nodes.down(here)
         for part in ("migrate", "deploy", "workflows"):
             shutil.rmtree(lab_state.root / part, ignore_errors=True)
-    bring_up(here, PARTS, silent, fresh=moved)
+    wanted = ("media", "nodes") if was_up and not moved else PARTS
+    bring_up(here, wanted, silent, fresh=moved)
     yield here
     if not was_up:
         source.down(here)
