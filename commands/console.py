@@ -62,6 +62,8 @@ class _Lines:
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
+        if event.kind is Kind.START:  # a task of the same name may have run before
+            self._start[event.task] = now
         since = now - self._start.setdefault(event.task, now)
         if event.kind is Kind.ADVANCE and now - self._last.get(event.task, now - 5) < 10:
             return
