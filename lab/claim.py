@@ -23,6 +23,12 @@ def take(estate: Estate) -> None:
         publish(CLAIM, f"{estate.directory}\n")
 
 
+def ours(estate: Estate) -> bool:
+    """Whether this lab may touch the machine's network: nobody else has claimed it."""
+    other = holder()
+    return other is None or other.directory == estate.directory
+
+
 def drop(estate: Estate) -> None:
     """Give the machine back; harmless when it is somebody else's."""
     other = holder()

@@ -59,7 +59,7 @@ def bring_up(here: Estate, parts: tuple[str, ...], report: Report, *, fresh: boo
 
 def _nodes(here: Estate, report: Report, fresh: bool) -> None:
     if fresh:
-        nodes.destroy(here, estate.NODES)
+        nodes.forget(here)
     nodes.up(here, report)
 
 
@@ -125,6 +125,9 @@ def down(state: State, dry_run: bool) -> None:
         click.echo(f"would switch off: {', '.join(running) or 'nothing'}")
         return
     _needs_root()
+    if not claim.ours(here):
+        click.echo("nothing of this lab runs: the machine belongs to another one", err=True)
+        return
     source.down(here)
     nodes.down(here)
     claim.drop(here)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core.progress import Report, Unit, track
 from core.state import lock
-from lab import network, nodes_container, nodes_tree, pins, pool
+from lab import claim, network, nodes_container, nodes_tree, pins, pool
 from lab.catalogue import PACKAGES
 from lab.estate import NODES, SPARE, Estate, Node
 from lab.source_run import run
@@ -35,6 +35,7 @@ def up(estate: Estate, report: Report, nodes: Iterable[Node] = NODES) -> tuple[N
     """Make and start what is missing, and wait until each node answers."""
     wanted = tuple(nodes)
     with lock(estate.directory / "nodes.lock", "the lab's nodes"):
+        claim.take(estate)
         pins.key_pair(estate.key, "groundlift-lab")
         tree = nodes_tree.build(estate.directory, report)
         pool.up(estate)
@@ -62,7 +63,8 @@ def down(estate: Estate) -> None:
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(lambda node: _stop(estate, node), (*NODES, *SPARE)))
         pool.down(estate)
-        network.drop_bridge()
+        if claim.ours(estate):
+            network.drop_bridge()
 
 
 def destroy(estate: Estate, nodes: Iterable[Node]) -> None:
@@ -72,6 +74,13 @@ def destroy(estate: Estate, nodes: Iterable[Node]) -> None:
             _stop(estate, node)
             shutil.rmtree(estate.node(node.name), ignore_errors=True)
             pins.unpin(estate.known_hosts, node.address)
+
+
+def forget(estate: Estate) -> None:
+    """Remove all nodes and what lies in their pool, as if there had never been any."""
+    destroy(estate, NODES)
+    pool.down(estate)
+    shutil.rmtree(estate.pool, ignore_errors=True)
 
 
 def _look(estate: Estate, node: Node) -> NodeStatus:
@@ -110,7 +119,8 @@ def _tidy(estate: Estate, keep: Path) -> None:
 def _stop(estate: Estate, node: Node) -> None:
     nodes_container.stop(estate, node)
     nodes_container.unmount(estate, node)
-    network.unplug(node)
+    if claim.ours(estate):  # names in the network are the machine's, not the directory's
+        network.unplug(node)
 
 
 def _make(estate: Estate, node: Node, tree: str) -> None:

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from core.errors import Locked
 from core.state import State
-from lab import claim, media, network, nodes_container, nodes_tree, pins
+from lab import claim, media, network, nodes, nodes_container, nodes_tree, pins
 from lab import commands as lab_commands
 from lab import estate as lab_estate
 from lab.estate import NODES, SPARE, Estate
@@ -103,3 +103,33 @@ def test_only_spare_nodes_can_be_made_and_destroyed_by_name(tmp_path, monkeypatc
     monkeypatch.setattr(lab_commands.os, "geteuid", lambda: 0)
     done = CliRunner().invoke(lab_commands.lab, ["destroy", "hv1"], obj=State(tmp_path))
     assert "no spare node" in str(done.exception)
+
+
+@pytest.fixture
+def cables(monkeypatch) -> list[str]:
+    """What was done to the network, which is the machine's and not this test's."""
+    done: list[str] = []
+    for name in ("plug", "unplug", "bridge", "drop_bridge"):
+        monkeypatch.setattr(network, name, lambda *given, name=name: done.append(name))
+    return done
+
+
+def test_forgetting_nodes_empties_their_pool_too(tmp_path, monkeypatch, cables):
+    monkeypatch.setattr(claim, "CLAIM", tmp_path / "claim")
+    here = Estate(tmp_path / "lab")
+    here.pool.mkdir(parents=True)
+    (here.pool / "web1-sda.replica.raw").write_text("replica")
+    nodes.forget(here)
+    assert not here.pool.exists()
+    assert cables == ["unplug"] * len(NODES)
+
+
+def test_a_lab_that_does_not_have_the_machine_leaves_its_network_alone(
+    tmp_path, monkeypatch, cables
+):
+    monkeypatch.setattr(claim, "CLAIM", tmp_path / "claim")
+    (tmp_path / "claim").write_text("/srv/other/.state/lab\n")
+    here = Estate(tmp_path / "lab")
+    nodes.down(here)
+    nodes.destroy(here, (*NODES, *SPARE))
+    assert cables == []
