@@ -165,9 +165,12 @@ def test_the_configuration_pins_host_keys_and_speaks_to_old_sshd(folder: Path) -
 SLEEPING = (
     "    - name: Sleep\n      ansible.builtin.command: sleep {seconds}\n      changed_when: false\n"
 )
+# A program that was started in the background ignores Ctrl-C unless it says otherwise.
 DRIVER = """
+import signal
 import sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from adapters.playbooks import Access, AnsiblePlaybooks
 folder = Path(sys.argv[1])
 AnsiblePlaybooks(Path.cwd(), folder / "state", Access(), sys.argv[2]).run(
@@ -201,7 +204,10 @@ def test_ctrl_c_ends_ansible_and_all_it_started(folder: Path, strategy: str) -> 
             time.sleep(0.1)
         assert sleepers(seconds)
         driver.send_signal(signal.SIGINT)
-        driver.wait(30)
+        try:
+            driver.wait(30)
+        finally:
+            driver.kill()
     deadline = time.monotonic() + 10
     while (sleepers(seconds) or ansibles(folder)) and time.monotonic() < deadline:
         time.sleep(0.1)
