@@ -4,9 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from core.errors import OutsideFailed
 from core.rules import Answer, Finding, blockers, judge
 from migrate.source import Filesystem, Interface, Listener, Page, Service, SourceHost
-from migrate.verify import RULES, Comparison
+from migrate.verify import RULES, Comparison, await_services
+from tests.fakes.host import FakeHost, answer
 
 UUID = "715a758b-8abd-5f2f-95b3-e5fa56570af0"
 SWAPPED = "8b755a71-bd8a-2f5f-95b3-e5fa56570af0"
@@ -97,3 +99,42 @@ def test_a_fact_that_can_not_be_read_never_passes(fact: str) -> None:
     (unknown,) = blockers(found.values())
     assert unknown.answer is Answer.UNKNOWN
     assert "permission denied" in unknown.evidence
+
+
+class Ticking:
+    """A clock on which every sleep passes at once."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def test_a_guest_that_is_still_booting_is_asked_again() -> None:
+    answers = [OutsideFailed("broke"), HOST.model_copy(update={"services": ()}), HOST]
+
+    def take() -> SourceHost:
+        seen = answers.pop(0)
+        if isinstance(seen, OutsideFailed):
+            raise seen
+        return seen
+
+    guest = FakeHost("guest", answers={"cat": answer(UUID)})
+    comparison = await_services(guest, HOST, Ticking(), take, UUID)
+    assert comparison.after == HOST
+    assert answers == []
+
+
+def test_a_guest_that_never_settles_is_judged_as_it_is_when_the_time_is_over() -> None:
+    dead = HOST.model_copy(update={"services": ()})
+    guest = FakeHost("guest", answers={"cat": answer(UUID)})
+    clock = Ticking()
+    assert await_services(guest, HOST, clock, lambda: dead, UUID, limit=60).after == dead
+    assert 60 < clock.seconds < 80
