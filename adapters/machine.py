@@ -39,6 +39,9 @@ PROGRAMS = (
         "systemd-nspawn",
         "ip",
         "ansible-playbook",
+        "bindfs",
+        "setpriv",
+        "unshare",
     ),
 )
 

@@ -52,6 +52,8 @@ CHECKS: tuple[Check, ...] = (
         "sshfs",
         "qemu-img",
         "virt-v2v-in-place",
+        "setpriv",
+        "unshare",
     ),
     _programs(
         "machine.lab_programs",
@@ -72,6 +74,7 @@ CHECKS: tuple[Check, ...] = (
         "gpg1",
         "mmdebstrap",
         "systemd-nspawn",
+        "bindfs",
     ),
     Rule(
         "machine.root_user",
