@@ -158,6 +158,8 @@ def _reshape(package: Package, root: Path, ring: Keyring) -> None:
             else:
                 path.unlink()
             _prune(path.parent, root)
+    for line in _lines(here / "dirs"):  # empty ones, which git does not keep
+        (root / line).mkdir(parents=True, exist_ok=True)
     if (here / "root").exists():
         shutil.copytree(here / "root", root, symlinks=True, dirs_exist_ok=True)
     if package.name == "centos-release":
