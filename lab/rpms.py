@@ -158,14 +158,19 @@ def _reshape(package: Package, root: Path, ring: Keyring) -> None:
             else:
                 path.unlink()
             _prune(path.parent, root)
-    for line in _lines(here / "dirs"):  # empty ones, which git does not keep
-        (root / line).mkdir(parents=True, exist_ok=True)
-    if (here / "root").exists():
-        shutil.copytree(here / "root", root, symlinks=True, dirs_exist_ok=True)
+    _add(here, root)
     if package.name == "centos-release":
         pinned = root / "etc/pki/rpm-gpg/RPM-GPG-KEY-CentOS-6"
         pinned.parent.mkdir(parents=True)
         pinned.write_text(ring.public)
+
+
+def _add(here: Path, root: Path) -> None:
+    """What we write ourselves: files, and the empty directories, which git does not keep."""
+    for line in _lines(here / "dirs"):
+        (root / line).mkdir(parents=True, exist_ok=True)
+    if (here / "root").exists():
+        shutil.copytree(here / "root", root, symlinks=True, dirs_exist_ok=True)
 
 
 def _prune(directory: Path, root: Path) -> None:
