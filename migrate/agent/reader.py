@@ -202,7 +202,7 @@ class Pass:
         for start in range(base, end, CHUNK):
             stop = min(start + CHUNK, end)
             inside = [piece for piece in pieces if piece[0] < stop and piece[1] > start]
-            if not inside:
+            if not inside or start < self.start:  # a pass may go on in the middle of a window
                 continue
             data = masked(raw, first, inside, start, stop)
             for one, other in inside:
