@@ -53,6 +53,23 @@ def test_a_changing_disk_arrives_bit_for_bit(old: Estate) -> None:
     assert transfer.read(old.folder) == result
 
 
+@pytest.mark.parametrize("chunks", [1, 2, 3, 5, 37])
+def test_a_pass_goes_on_from_any_chunk_also_in_the_middle_of_what_is_read_at_once(
+    old: Estate, chunks: int
+) -> None:
+    copy(old)
+    (journal,) = old.folder.glob("disks/*.journal")
+    stopped = [
+        {"event": "reset"},
+        {"event": "start", "pass": "full", "from": 0},
+        {"event": "upto", "at": chunks * 65536},
+    ]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in stopped))
+    copy(old)
+    finish(old)
+    assert old.replica.read_bytes() == old.expected()
+
+
 def test_the_replica_is_sparse_and_holds_nothing_that_was_deleted(old: Estate) -> None:
     copy(old)
     part = old.replica.with_name(old.replica.name + ".part")
