@@ -1,5 +1,6 @@
 """`groundlift migrate run`: all stages in a row, durable: killed anywhere, it continues."""
 
+import os
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from commands.migrate_cutover import describe as describe_end
 from commands.migrate_define import defined
 from commands.migrate_verify import refuse, rehearsed
 from core.documents import load
-from core.errors import UsageProblem
+from core.errors import Interrupted, Problem, UsageProblem
 from core.progress import Report, silent, track
 from core.rules import Answer
 from core.state import State, lock
@@ -60,11 +61,32 @@ def run(
         told = f"nothing changed: {describe_end(done)}"
         click.echo(done.model_dump_json(indent=2) if as_json else told)
         return
-    with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
-        if again:
-            engine.forget(f"{host}-{way}")
-        workflow.run(engine, host, actions(case, report, consent or ""), way)
+    try:
+        with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
+            if again:
+                engine.forget(f"{host}-{way}")
+            workflow.run(engine, host, actions(case, report, consent or ""), way)
+    except KeyboardInterrupt:
+        _at_rest(case)
+        click.echo("error: stopped\n  → run the same command again to continue", err=True)
+        # A step in its thread would go on for minutes; every step may be killed, so end it now.
+        os._exit(Interrupted.exit_code)
+    except Problem:
+        _at_rest(case)
+        raise
     _tell(case, way, as_json)
+
+
+def _at_rest(case: Case) -> None:
+    """Say it when a run ends while the server's services stand still: somebody waits for them."""
+    if quiesce.record(case.folder) is None or (case.folder / "fenced.json").exists():
+        return
+    name = case.source.name
+    click.echo(
+        f"note: {name} is at rest, its services are stopped. Go on, or put it back to work: "
+        f"groundlift migrate unquiesce {name}",
+        err=True,
+    )
 
 
 def _way(host: str, consent: str | None, *, rehearse: bool) -> str:
