@@ -6,9 +6,7 @@ arbitrarily wrong: they only save time.
 """
 
 import contextlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,22 +17,12 @@ from core.progress import Report, silent
 from core.state import publish_model
 from migrate import quiesce
 from migrate.plan import DiskPlan, Plan
-from migrate.transfer_manifest import WIDTHS, Journal, Manifest
-from migrate.transfer_pass import Order, Outcome, Pump, verify
-from migrate.transfer_wire import Kind, Session, python_of, session
+from migrate.transfer_pass import Outcome, verify
+from migrate.transfer_wire import Kind, python_of
+from migrate.transfer_work import Options, Work, opened
 
 VERSION = 1
 ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """``rate`` in bytes per second on the source's connection, 0 for no limit; ``again`` goes on
-    with a replica that was finished before."""
-
-    rate: int = 0
-    compress: bool = False
-    again: bool = False
 
 
 class PassResult(Document):
@@ -103,7 +91,7 @@ def copy(
     if options.again:
         _take_back(plan, folder)
     for disk in plan.disks:
-        with _opened(source, target, plan, folder, disk, options) as work:
+        with opened(source, target, plan, folder, disk, options) as work:
             if work.published or (kind == "full" and work.journal.finished("full")):
                 continue
             results.append(_told(kind, work.walk(kind, options, report)))
@@ -137,7 +125,7 @@ def finish(
                 where=source.name,
             )
         for disk in plan.disks:
-            with _opened(source, target, plan, folder, disk, Options()) as work:
+            with opened(source, target, plan, folder, disk, Options()) as work:
                 work.writer.send(Kind.PUBLISH)
                 work.writer.expect(Kind.PUBLISH)
     except BaseException:
@@ -168,94 +156,6 @@ def _take_back(plan: Plan, folder: Path) -> None:
     (folder / "transfer.json").unlink(missing_ok=True)
 
 
-@dataclass(slots=True)
-class _Work:
-    """One disk with both agents and its two files open."""
-
-    source: Host
-    writer: Session
-    disk: DiskPlan
-    manifest: Manifest
-    journal: Journal
-    room: int
-    published: bool
-
-    def walk(self, kind: str, options: Options, report: Report) -> Outcome:
-        order = Order(
-            kind=kind,
-            device=self.disk.source,
-            start=self.journal.resume("full") if kind == "full" else 0,
-            rate=options.rate,
-            compress=options.compress,
-            room=self.room,
-        )
-        with session(self.source, "reader") as reader:
-            pump = Pump(reader, self.writer, self.manifest, self.journal, order)
-            outcome = pump.run(report)
-            reader.bye()
-        return outcome
-
-
-@contextmanager
-def _opened(
-    source: Host, target: Host, plan: Plan, folder: Path, disk: DiskPlan, options: Options
-) -> Iterator[_Work]:
-    name = disk.replica.removesuffix(".replica.raw")
-    disks = folder / "disks"
-    journal = Journal(disks / f"{name}.journal")
-    try:
-        with session(target, "writer") as writer:
-            path = disks / f"{name}.manifest"
-            algorithm = Manifest.open(path).algorithm if path.exists() else ""
-            if algorithm not in writer.hello.hashes:
-                algorithm = _choose(source, writer)
-            writer.say(
-                Kind.OPEN,
-                directory=plan.pool_path,
-                name=disk.replica,
-                size=disk.size,
-                hash=algorithm,
-                again=int(options.again),
-            )
-            opened = writer.expect(Kind.OPEN)
-            manifest = _manifest(path, journal, disk.size, algorithm, opened.number("created"))
-            try:
-                room = opened.number("free") + opened.number("allocated")
-                published = bool(opened.number("published"))
-                yield _Work(source, writer, disk, manifest, journal, room, published)
-            finally:
-                manifest.close()
-            writer.bye()
-    finally:
-        journal.close()
-
-
-def _manifest(path: Path, journal: Journal, size: int, algorithm: str, created: int) -> Manifest:
-    """The manifest of this file; a new one when the file is new, or of another kind."""
-    if path.exists() and not created:
-        manifest = Manifest.open(path)
-        if manifest.size == size and manifest.algorithm == algorithm:
-            return manifest
-        manifest.close()
-    journal.add("reset")
-    return Manifest.create(path, size, algorithm)
-
-
-def _choose(source: Host, writer: Session) -> str:
-    """SHA-256, unless a hash that both sides have is more than twice as fast as it."""
-    with session(source, "reader") as reader:
-        speeds = {
-            name: min(speed, writer.hello.hashes[name])
-            for name, speed in reader.hello.hashes.items()
-            if name in writer.hello.hashes and name in WIDTHS
-        }
-        reader.bye()
-    if not speeds:
-        raise OutsideFailed("the two agents have no hash in common", where=source.name)
-    best = max(speeds, key=lambda name: speeds[name])
-    return "sha256" if speeds.get("sha256", 0) * 2 >= speeds[best] else best
-
-
 def _prove(
     source: Host,
     target: Host,
@@ -267,7 +167,7 @@ def _prove(
 ) -> DiskResult:
     """The last pass and the comparison. A chunk that differs on the target is sent again: that
     happens when the controller lost its power between two writes, or the pool's disk is bad."""
-    with _opened(source, target, plan, folder, disk, options) as work:
+    with opened(source, target, plan, folder, disk, options) as work:
         repaired = 0
         for _ in range(ATTEMPTS):
             outcome = work.walk("final", options, report)
@@ -292,7 +192,7 @@ def _prove(
         return _proof(work, outcome, chunks, repaired)
 
 
-def _proof(work: _Work, outcome: Outcome, chunks: int, repaired: int) -> DiskResult:
+def _proof(work: Work, outcome: Outcome, chunks: int, repaired: int) -> DiskResult:
     return DiskResult(
         source=work.disk.source,
         replica=work.disk.replica,

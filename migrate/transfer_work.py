@@ -1,0 +1,113 @@
+"""The two agents at work on one disk: reader at the source, writer at the target, and the
+manifest and journal between them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import OutsideFailed
+from core.ports import Host
+from core.progress import Report
+from migrate.plan import DiskPlan, Plan
+from migrate.transfer_manifest import WIDTHS, Journal, Manifest
+from migrate.transfer_pass import Order, Outcome, Pump
+from migrate.transfer_wire import Kind, Session, session
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """``rate`` in bytes per second on the source's connection, 0 for no limit; ``again`` goes on
+    with a replica that was finished before."""
+
+    rate: int = 0
+    compress: bool = False
+    again: bool = False
+
+
+@dataclass(slots=True)
+class Work:
+    """One disk with both agents and its two files open."""
+
+    source: Host
+    writer: Session
+    disk: DiskPlan
+    manifest: Manifest
+    journal: Journal
+    room: int
+    published: bool
+
+    def walk(self, kind: str, options: Options, report: Report) -> Outcome:
+        order = Order(
+            kind=kind,
+            device=self.disk.source,
+            start=self.journal.resume("full") if kind == "full" else 0,
+            rate=options.rate,
+            compress=options.compress,
+            room=self.room,
+        )
+        with session(self.source, "reader") as reader:
+            pump = Pump(reader, self.writer, self.manifest, self.journal, order)
+            outcome = pump.run(report)
+            reader.bye()
+        return outcome
+
+
+@contextmanager
+def opened(
+    source: Host, target: Host, plan: Plan, folder: Path, disk: DiskPlan, options: Options
+) -> Iterator[Work]:
+    name = disk.replica.removesuffix(".replica.raw")
+    disks = folder / "disks"
+    journal = Journal(disks / f"{name}.journal")
+    try:
+        with session(target, "writer") as writer:
+            path = disks / f"{name}.manifest"
+            algorithm = Manifest.open(path).algorithm if path.exists() else ""
+            if algorithm not in writer.hello.hashes:
+                algorithm = _choose(source, writer)
+            writer.say(
+                Kind.OPEN,
+                directory=plan.pool_path,
+                name=disk.replica,
+                size=disk.size,
+                hash=algorithm,
+                again=int(options.again),
+            )
+            answer = writer.expect(Kind.OPEN)
+            manifest = _manifest(path, journal, disk.size, algorithm, answer.number("created"))
+            try:
+                room = answer.number("free") + answer.number("allocated")
+                published = bool(answer.number("published"))
+                yield Work(source, writer, disk, manifest, journal, room, published)
+            finally:
+                manifest.close()
+            writer.bye()
+    finally:
+        journal.close()
+
+
+def _manifest(path: Path, journal: Journal, size: int, algorithm: str, created: int) -> Manifest:
+    """The manifest of this file; a new one when the file is new, or of another kind."""
+    if path.exists() and not created:
+        manifest = Manifest.open(path)
+        if manifest.size == size and manifest.algorithm == algorithm:
+            return manifest
+        manifest.close()
+    journal.add("reset")
+    return Manifest.create(path, size, algorithm)
+
+
+def _choose(source: Host, writer: Session) -> str:
+    """SHA-256, unless a hash that both sides have is more than twice as fast as it."""
+    with session(source, "reader") as reader:
+        speeds = {
+            name: min(speed, writer.hello.hashes[name])
+            for name, speed in reader.hello.hashes.items()
+            if name in writer.hello.hashes and name in WIDTHS
+        }
+        reader.bye()
+    if not speeds:
+        raise OutsideFailed("the two agents have no hash in common", where=source.name)
+    best = max(speeds, key=lambda name: speeds[name])
+    return "sha256" if speeds.get("sha256", 0) * 2 >= speeds[best] else best
