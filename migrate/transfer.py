@@ -19,7 +19,7 @@ from migrate import quiesce
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_pass import Outcome, verify
 from migrate.transfer_wire import Kind, python_of
-from migrate.transfer_work import Options, Work, opened
+from migrate.transfer_work import DEFAULTS, Options, Work, opened
 
 VERSION = 1
 ATTEMPTS = 3
@@ -82,7 +82,7 @@ def copy(
     plan: Plan,
     folder: Path,
     kind: str = "full",
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     report: Report = silent,
 ) -> tuple[PassResult, ...]:
     """A live pass over every disk: ``full`` goes on where it was stopped and is not repeated once
@@ -103,7 +103,7 @@ def finish(
     target: Host,
     plan: Plan,
     folder: Path,
-    options: Options = Options(),
+    options: Options = DEFAULTS,
     report: Report = silent,
 ) -> Transfer:
     """The last pass: quiesce, copy what changed, prove it, give the replicas their names. The
@@ -125,7 +125,7 @@ def finish(
                 where=source.name,
             )
         for disk in plan.disks:
-            with opened(source, target, plan, folder, disk, Options()) as work:
+            with opened(source, target, plan, folder, disk, DEFAULTS) as work:
                 work.writer.send(Kind.PUBLISH)
                 work.writer.expect(Kind.PUBLISH)
     except BaseException:

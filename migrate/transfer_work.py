@@ -25,6 +25,9 @@ class Options:
     again: bool = False
 
 
+DEFAULTS = Options()
+
+
 @dataclass(slots=True)
 class Work:
     """One disk with both agents and its two files open."""
