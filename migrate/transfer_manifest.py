@@ -121,9 +121,20 @@ class Manifest:
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def zero(self, length: int) -> bytes:
-        """The digest of ``length`` zeros."""
+    def zeros(self, length: int) -> bytes:
+        """The digests of ``length`` zeros, chunk by chunk."""
+        whole, rest = divmod(length, CHUNK)
+        return self._zero(CHUNK) * whole + (self._zero(rest) if rest else b"")
+
+    def _zero(self, length: int) -> bytes:
         return hashlib.new(self.algorithm, bytes(length), usedforsecurity=False).digest()
+
+    def shorts(self, offset: int, length: int, short: int) -> bytes:
+        """The first bytes of the digests from ``offset`` on; nothing when none is known."""
+        digests, width = self.get(offset, length), self.width
+        if digests.count(0) == len(digests):
+            return b""
+        return b"".join(digests[at : at + short] for at in range(0, len(digests), width))
 
 
 class Journal:

@@ -1,26 +1,27 @@
 """One pass over one disk: frames from the reader to the writer, digests into the manifest.
 
-Three flows at once: the reader's frames are passed on; the writer's acknowledgements become
-manifest, journal and new credit; the manifest streams to the reader a little ahead of its reading.
-At most ``WINDOW`` bytes are under way, so that is the most that a crash can cost.
+Three flows at once: the reader's frames are passed on (one lane per connection); the writer's
+acknowledgements become manifest, journal and new credit; the manifest streams to the reader a
+little ahead of its reading. At most ``WINDOW`` bytes are under way, so that is the most that a
+crash can cost.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from core.errors import OutsideFailed, Problem
 from core.progress import Meter, Report, Unit, track
 from core.quantities import duration, size
+from migrate.transfer_lane import Lane
 from migrate.transfer_manifest import Journal, Manifest
-from migrate.transfer_wire import CHUNK, Frame, Kind, Session
+from migrate.transfer_wire import CHUNK, Kind, Session
 
 WINDOW = 48 * 1024 * 1024
-AHEAD = 1024 * 1024 * 1024  # of the disk: half a megabyte of digests
-STEP = 1024 * CHUNK
 STALL = 1800.0  # seconds without a sign of life
+BLANK = 16 * 1024 * 1024  # zeros asked for at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,21 @@ class Order:
     rate: int = 0
     compress: bool = False
     room: int = 2**63  # bytes that the pool can still take for this file
+    pool: str = ""
+    blank: bool = False  # the target may hold old data where nothing is used
+    workers: int = 0  # processes at the source; 0: as many as it has processors, at most 4
+    slowdown: float = 4.0  # how many times slower than it could for a busy disk's sake; 0: never
+
+    @property
+    def codec(self) -> str:
+        """What the reader is told."""
+        return "zlib" if self.compress else "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a pass came to; ``wire`` counts both directions of the source's connection."""
+    """What a pass came to; ``wire`` counts both directions of the source's connections, ``paused``
+    are seconds that the reader left to a busy disk."""
 
     used: int
     read: int
@@ -47,97 +58,84 @@ class Outcome:
     bad: int
     seconds: float
     areas: str
+    paused: float = 0.0
 
 
 @dataclass(slots=True)
 class _Sent:
     """A frame that the writer has not acknowledged yet."""
 
+    lane: Lane
     offset: int
     end: int
     digests: bytes
     cost: int
 
 
+@dataclass(slots=True)
+class _Faults:
+    """What went wrong first, and what the writer's own words are."""
+
+    first: BaseException | None = None
+    writer: Problem | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class Pump:
-    """The three flows of one pass."""
+    """The flows of one pass."""
 
     def __init__(
-        self, reader: Session, writer: Session, manifest: Manifest, journal: Journal, order: Order
+        self,
+        readers: Session | Sequence[Session],
+        writer: Session,
+        manifest: Manifest,
+        journal: Journal,
+        order: Order,
     ) -> None:
-        self._reader, self._writer = reader, writer
+        self._readers = (readers,) if isinstance(readers, Session) else tuple(readers)
+        self._writer = writer
         self._manifest, self._journal, self._order = manifest, journal, order
+        self._lanes = [Lane(self, reader, number) for number, reader in enumerate(self._readers)]
         self._pending: deque[_Sent] = deque()
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        self._passing = threading.Lock()
         self._acknowledged = 0
-        self._position = order.start  # of the reader, by its own word
-        self._end = order.start  # of the last frame
-        self._owed = self._chunks = self._bad = self._used = 0
-        self._alive = time.monotonic()
-        self._done = False
-        self._fault: Problem | None = None
+        self._wake = threading.Event()
+        self._notes: deque[str] = deque()
+        self._faults = _Faults()
+        self.alive = time.monotonic()
+        self.done = False
 
-    def run(self, report: Report) -> Outcome:
-        """The whole pass. Raises OutsideFailed when any party does not do its part."""
-        order = self._order
-        start = time.monotonic()
-        self._journal.add("start", **{"pass": order.kind, "from": order.start})
-        before = self._reader.received + self._reader.sent
-        self._ask()
-        threads = [
-            threading.Thread(target=self._guarded, args=(flow,), daemon=True)
-            for flow in (self._acknowledge, self._feed)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            mapped = self._reader.expect(Kind.MAPPED)
-            self._check_room(mapped.number("used"))
-            name = f"{order.kind} pass {order.device}"
-            with track(report, name, mapped.number("used"), Unit.BYTES) as meter:
-                end = self._relay(meter)
-            self._clear(self._end, self._manifest.size)
-            self._writer.send(Kind.FLUSH)
-            threads[0].join()
-            if self._fault:
-                raise self._fault
-        except BaseException as fault:
-            self._give_up(threads, fault)
-            raise
-        finally:
-            self._finish()
-            threads[1].join(5)
-        outcome = Outcome(
-            used=end.number("used"),
-            read=end.number("read"),
-            sent=end.number("sent"),
-            wire=self._reader.received + self._reader.sent - before,
-            chunks=self._chunks,
-            bad=self._bad,
-            seconds=round(time.monotonic() - start, 3),
-            areas=mapped.fields.get("areas", ""),
-        )
-        self._journal.add(
-            "end",
-            **{"pass": order.kind, "used": outcome.used, "read": outcome.read},
-            **{"sent": outcome.sent, "wire": outcome.wire, "seconds": outcome.seconds},
-        )
-        return outcome
+    # -- what the lanes need
 
-    def _ask(self) -> None:
-        order, final = self._order, self._order.kind == "final"
-        self._reader.say(
-            Kind.PASS,
-            device=order.device,
-            size=self._manifest.size,
-            hash=self._manifest.algorithm,
-            codec="zlib" if order.compress else "raw",
-            start=order.start,
-            rate=order.rate,
-            final=int(final),
-            polite=int(not final),
-        )
-        self._reader.send(Kind.CREDIT, offset=WINDOW)
+    @property
+    def manifest(self) -> Manifest:
+        """The digests of the disk."""
+        return self._manifest
+
+    @property
+    def order(self) -> Order:
+        """What is to be done."""
+        return self._order
+
+    @property
+    def lanes(self) -> int:
+        """How many connections share the disk."""
+        return len(self._lanes)
+
+    @property
+    def window(self) -> int:
+        """Bytes that one lane may have under way."""
+        return WINDOW // len(self._lanes)
+
+    def note(self, text: str) -> None:
+        """Something the user should read."""
+        self._notes.append(text)
+
+    def mapped(self, used: int) -> None:
+        """A reader told how much is in use. Raises OutsideFailed when the pool is too small."""
+        self._check_room(used)
+        self._wake.set()
 
     def _check_room(self, used: int) -> None:
         # A little more than used is written: the zeros inside chunks that are partly used.
@@ -149,170 +147,214 @@ class Pump:
                 where=self._writer.host,
             )
 
-    # -- from the reader to the writer
-
-    def _relay(self, meter: Meter) -> Frame:
-        began = time.monotonic()
-        while True:
-            frame = self._reader.receive()
-            self._alive = time.monotonic()
-            if frame.kind is Kind.DATA:
-                self._data(frame)
-            elif frame.kind is Kind.ZERO:
-                self._zero(frame)
-            elif frame.kind is Kind.SAME:
-                self._same(frame)
-            elif frame.kind is Kind.POSITION:
-                self._moved(frame, meter, began)
-            elif frame.kind is Kind.BAD:
-                self._bad += 1
-                meter.note(f"unreadable: {frame.length} bytes at {frame.offset}, kept as zeros")
-            elif frame.kind is Kind.END:
-                return frame
-            else:
-                raise self._reader.failed(f"{frame.kind.name} came in the middle of a pass")
-
-    def _advance(self, frame: Frame) -> int:
-        """Check a frame's place; what lies between it and the last one is not used any more."""
-        end = frame.offset + frame.length
-        whole = end == self._manifest.size or end % CHUNK == 0
-        if frame.offset % CHUNK or frame.offset < self._end or not frame.length or not whole:
-            raise self._reader.failed("a frame has an impossible place")
-        if end > self._manifest.size:
-            raise self._reader.failed("a frame leads out of the disk")
-        self._clear(self._end, frame.offset)
-        self._end = end
-        count = -(-frame.length // CHUNK)
-        self._chunks += count
-        return count
-
-    def _data(self, frame: Frame) -> None:
-        count = self._advance(frame)
-        digests = frame.payload[: count * self._manifest.width]
-        if len(digests) != count * self._manifest.width:
-            raise self._reader.failed("a data frame is too short")
-        self._pass_on(frame.offset, frame.length, digests, frame.head, frame.payload)
-
-    def _zero(self, frame: Frame) -> None:
-        self._advance(frame)
-        whole, rest = divmod(frame.length, CHUNK)
-        digests = self._manifest.zero(CHUNK) * whole
-        if rest:
-            digests += self._manifest.zero(rest)
-        self._pass_on(frame.offset, frame.length, digests, frame.head, b"")
-
-    def _same(self, frame: Frame) -> None:
-        self._advance(frame)
-        if frame.payload != self._manifest.get(frame.offset, frame.length):
-            raise self._reader.failed("it calls chunks unchanged that are not")
-        self._owed += len(frame.head)
-        if self._owed > CHUNK:
-            self._reader.send(Kind.CREDIT, offset=self._owed)
-            self._owed = 0
-
-    def _pass_on(self, offset: int, length: int, digests: bytes, head: bytes, body: bytes) -> None:
+    def pass_on(
+        self, lane: Lane, offset: int, length: int, digests: bytes, head: bytes, body: bytes
+    ) -> None:
+        """A frame of the reader goes to the writer as it came."""
         self._manifest.withdraw(offset, length)
-        with self._wake:
+        with self._passing:
             cost = len(head) + len(body)
-            self._pending.append(_Sent(offset, offset + length, digests, cost))
-        self._writer.relay(head, body)
+            with self._lock:
+                self._pending.append(_Sent(lane, offset, offset + length, digests, cost))
+            self._writer.relay(head, body)
 
-    def _clear(self, start: int, end: int) -> None:
-        """Chunks that were in use before and are not now: zeros in the replica, too."""
+    def clear(self, lane: Lane, start: int, end: int) -> None:
+        """Chunks that are not in use: zeros in the replica, too. Those that never were are zeros
+        there already, unless the target is a device with a past."""
+        if self._order.blank:
+            for at in range(start, end, BLANK):
+                self._zero(lane, at, min(BLANK, end - at))
+            return
         for offset, length, _ in self._manifest.runs(start, end):
-            self._manifest.withdraw(offset, length)
-            with self._wake:
-                self._pending.append(_Sent(offset, offset + length, b"", 0))
+            self._zero(lane, offset, length)
+
+    def _zero(self, lane: Lane, offset: int, length: int) -> None:
+        self._manifest.withdraw(offset, length)
+        with self._passing:
+            with self._lock:
+                self._pending.append(_Sent(lane, offset, offset + length, b"", 0))
             self._writer.send(Kind.ZERO, offset=offset, length=length)
 
-    def _moved(self, frame: Frame, meter: Meter, began: float) -> None:
-        used = int.from_bytes(frame.payload[:8], "big")
-        with self._wake:
-            self._position = max(self._position, frame.offset)
-            self._wake.notify_all()
+    # -- the pass
+
+    def run(self, report: Report) -> Outcome:
+        """The whole pass. Raises OutsideFailed when any party does not do its part."""
+        order, start = self._order, time.monotonic()
+        self._journal.add("start", **{"pass": order.kind, "from": order.start})
+        before = sum(reader.received + reader.sent for reader in self._readers)
+        acknowledging = self._thread(self._acknowledge)
+        relays = [self._thread(lane.relay) for lane in self._lanes]
+        for lane in self._lanes:
+            self._thread(lane.feed)
+        try:
+            self._watch(relays, report)
+            self._writer.send(Kind.FLUSH)
+            while acknowledging.is_alive():
+                acknowledging.join(1.0)
+                self._look()
+            self._look()
+        except BaseException as fault:
+            self._give_up(acknowledging, fault)
+            raise
+        finally:
+            self._finish()
+        wire = sum(reader.received + reader.sent for reader in self._readers) - before
+        outcome = self._told(wire, round(time.monotonic() - start, 3))
+        self._journal.add(
+            "end",
+            **{"pass": order.kind, "used": outcome.used, "read": outcome.read},
+            **{"sent": outcome.sent, "wire": outcome.wire, "seconds": outcome.seconds},
+            blank=order.blank,
+        )
+        return outcome
+
+    def _told(self, wire: int, seconds: float) -> Outcome:
+        ends = [lane.ended() for lane in self._lanes]
+        return Outcome(
+            used=sum(end.number("used") for end in ends),
+            read=sum(end.number("read") for end in ends),
+            sent=sum(end.number("sent") for end in ends),
+            wire=wire,
+            chunks=sum(lane.chunks for lane in self._lanes),
+            bad=sum(lane.bad for lane in self._lanes),
+            seconds=seconds,
+            areas=self._lanes[0].areas,
+            paused=max(end.number("paused") for end in ends) / 1000,
+        )
+
+    def _watch(self, relays: list[threading.Thread], report: Report) -> None:
+        """Show the progress until all lanes have come to their end."""
+        while not any(lane.total for lane in self._lanes):
+            if not any(relay.is_alive() for relay in relays):
+                self._look()
+                break
+            self._wake.wait(0.5)
+            self._look()
+        name = f"{self._order.kind} pass {self._order.device}"
+        began = time.monotonic()
+        with track(report, name, self._lanes[0].total, Unit.BYTES) as meter:
+            while any(relay.is_alive() for relay in relays):
+                self._wake.wait(0.5)
+                self._look()
+                self._show(meter, began)
+            self._look()
+            self._show(meter, began)
+
+    def moved(self) -> None:
+        """A reader told where it is."""
+        self._wake.set()
+
+    def _show(self, meter: Meter, began: float) -> None:
+        self._wake.clear()
+        while self._notes:
+            meter.note(self._notes.popleft())
+        used = sum(lane.used for lane in self._lanes)
+        if used <= meter.done:
+            return
         rate = used / max(time.monotonic() - began, 0.001)
-        left = max(0, (meter.total or 0) - used) / rate if rate else 0.0
-        meter.advance(used - self._used, f"{size(rate)}/s, {duration(left)} left")
-        self._used = used
+        left = max(0, (meter.total or 0) - used) / rate
+        text = f"{size(rate)}/s, {duration(left)} left"
+        if any(lane.throttled for lane in self._lanes):
+            text += ", throttled: the disk is busy"
+        if any(lane.compressed for lane in self._lanes):
+            text += ", compressed"
+        meter.advance(used - meter.done, text)
+
+    def _look(self) -> None:
+        if self._faults.first:
+            raise self._faults.first
+        if time.monotonic() - self.alive > STALL:
+            raise self._readers[0].failed(f"no sign of life for {duration(STALL)}")
 
     # -- from the writer to manifest, journal and credit
 
     def _acknowledge(self) -> None:
-        while (frame := self._writer.receive()).kind is not Kind.FLUSH:
-            if frame.kind is not Kind.ACK:
-                raise self._writer.failed(f"{frame.kind.name} came where ACK should have")
-            self._alive = time.monotonic()
-            self._commit(frame.offset)
-        if self._pending:
-            raise self._writer.failed("it did not acknowledge everything")
+        try:
+            while (frame := self._writer.receive()).kind is not Kind.FLUSH:
+                if frame.kind is not Kind.ACK:
+                    raise self._writer.failed(f"{frame.kind.name} came where ACK should have")
+                self.alive = time.monotonic()
+                self._commit(frame.offset)
+            if self._pending:
+                raise self._writer.failed("it did not acknowledge everything")
+        except Problem as fault:
+            self._faults.writer = self._full(fault)
+            raise self._faults.writer from fault
 
     def _commit(self, upto: int) -> None:
-        cost = position = 0
+        costs: dict[Lane, int] = {}
         while self._acknowledged < upto:
-            with self._wake:
+            with self._lock:
                 if not self._pending:
                     raise self._writer.failed("it acknowledges what was never sent")
                 sent = self._pending.popleft()
             self._acknowledged += 1
             if sent.digests:
                 self._manifest.put(sent.offset, sent.digests)
-            cost, position = cost + sent.cost, sent.end
+            costs[sent.lane] = costs.get(sent.lane, 0) + sent.cost
+            sent.lane.safe = sent.end
+        self._settle()
         self._manifest.sync()
-        self._journal.add("upto", at=position)
-        if cost and not self._done:
-            self._reader.send(Kind.CREDIT, offset=cost)
+        self._journal.add("upto", at=min(lane.safe for lane in self._lanes))
+        for lane, cost in costs.items():
+            if cost:
+                lane.pay(cost)
 
-    # -- the manifest to the reader
+    def _settle(self) -> None:
+        """A lane that has come to its end holds the others' position back no more."""
+        with self._lock:
+            busy = {sent.lane for sent in self._pending} if self.lanes > 1 else set(self._lanes)
+        for lane in self._lanes:
+            if lane.finished and lane not in busy:
+                lane.safe = self._manifest.size
 
-    def _feed(self) -> None:
-        told, whole = self._order.start // STEP * STEP, self._manifest.size
-        while not self._done:
-            with self._wake:
-                position = self._position
-                if told >= min(whole, position + AHEAD):
-                    self._wake.wait(1.0)
-                    self._watch()
-                    continue
-            told = max(told, position // STEP * STEP)
-            length = min(STEP, whole - told)
-            if length <= 0:
-                continue
-            digests = self._manifest.get(told, length)
-            payload = digests if digests.count(0) != len(digests) else b""
-            self._reader.send(Kind.MANIFEST, payload, told, length)
-            told += length
-
-    def _watch(self) -> None:
-        if time.monotonic() - self._alive > STALL:
-            raise self._reader.failed(f"no sign of life for {duration(STALL)}")
+    def _full(self, fault: Problem) -> Problem:
+        """A full pool, with its name and what it lacks."""
+        trouble = self._writer.trouble
+        if trouble.get("errno") != "28":
+            return fault
+        total, used = self._lanes[0].total, sum(lane.used for lane in self._lanes)
+        free = int(trouble["free"]) if trouble.get("free", "").isdigit() else 0
+        return OutsideFailed(
+            f"No space left in the pool {self._order.pool or 'of the replica'}: about "
+            f"{size(max(CHUNK, total - used - free))} are missing",
+            hint="make room in the pool and run again: what was copied is kept",
+            where=self._writer.host,
+        )
 
     # -- ends
 
-    def _guarded(self, flow: Callable[[], None]) -> None:
-        """A thread's fault ends both agents, so that nobody waits for ever."""
-        try:
-            flow()
-        except Problem as fault:
-            if not self._done:
-                self._fault = self._fault or fault
-                self._reader.kill()
-                self._writer.kill()
+    def _thread(self, flow: Callable[[], None]) -> threading.Thread:
+        """A thread whose fault ends both agents, so that nobody waits for ever."""
 
-    def _give_up(self, threads: list[threading.Thread], fault: BaseException) -> None:
+        def guarded() -> None:
+            try:
+                flow()
+            except BaseException as fault:  # whatever it is, it is raised in the main thread
+                with self._faults.lock:
+                    self._faults.first = self._faults.first or fault
+            self._wake.set()
+
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        return thread
+
+    def _give_up(self, acknowledging: threading.Thread, fault: BaseException) -> None:
         """The writer's own words, which a thread may still be reading, tell more than the broken
         pipe that they caused."""
         if isinstance(fault, Problem) and fault.where == self._writer.host:
-            threads[0].join(2)
+            acknowledging.join(2)
+        own = self._faults.writer
         self._finish()
-        self._reader.kill()
-        self._writer.kill()
-        if isinstance(fault, Problem) and self._fault and self._fault is not fault:
-            raise self._fault from fault
+        for session in (*self._readers, self._writer):
+            session.kill()
+        if isinstance(fault, Problem) and own and own is not fault:
+            raise own from fault
 
     def _finish(self) -> None:
-        with self._wake:
-            self._done = True
-            self._wake.notify_all()
+        self.done = True
+        for lane in self._lanes:
+            lane.close()
 
 
 def verify(writer: Session, manifest: Manifest, report: Report) -> tuple[int, list[int]]:

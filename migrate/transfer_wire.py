@@ -18,14 +18,17 @@ from typing import BinaryIO
 from core.errors import OutsideFailed
 from core.ports import Channel, Host
 
-VERSION = 1
+VERSION = 2
 CHUNK = 64 * 1024
 LIMIT = 4 * 1024 * 1024
 HEADER = struct.Struct("!2sBBIQII")
 MAGIC = b"GL"
 PARTS = {
-    "reader": ("wire.py", "layout.py", "volumes.py", "reader.py"),
-    "writer": ("wire.py", "writer.py"),
+    "reader": (
+        *("wire.py", "direct.py", "device.py", "workers.py", "pace.py"),
+        *("layout.py", "volumes.py", "reader.py"),
+    ),
+    "writer": ("wire.py", "direct.py", "writer.py"),
 }
 PYTHONS = (
     *("python3", "python", "python2", "python2.7", "python2.6", "python2.5", "python2.4"),
@@ -65,6 +68,11 @@ class Kind(IntEnum):
     BYE = 18
     HOLDERS = 19
     FLUSH = 20
+    OFFER = 21
+    ANSWERED = 22
+    COPY = 23
+    COPIED = 24
+    PROBE = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +102,12 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What an agent can do: the Python it runs on, and hash → MB per second."""
+    """What an agent can do: the Python it runs on, hash → MB per second and processor, and how
+    many processors it has."""
 
     python: str
     hashes: Mapping[str, int]
+    cpus: int = 1
 
 
 class Session:
@@ -109,6 +119,7 @@ class Session:
         self._lock = threading.Lock()
         self.received = self.sent = 0
         self.hello = Hello("", {})
+        self.trouble: Mapping[str, str] = {}  # the fields of the agent's last ERROR
 
     def greet(self) -> None:
         """Exchange versions."""
@@ -119,6 +130,7 @@ class Session:
         self.hello = Hello(
             fields.get("python", "?"),
             {name: int(speed) for name, _, speed in pairs if speed.isdigit()},
+            int(fields["cpus"]) if fields.get("cpus", "").isdigit() else 1,
         )
         self.say(Kind.HELLO, version=VERSION)
 
@@ -173,13 +185,14 @@ class Session:
 
     def complaint(self, frame: Frame) -> OutsideFailed:
         """An agent's ERROR as ours."""
-        number = frame.fields.get("errno", "0")
+        self.trouble = frame.fields
+        number = self.trouble.get("errno", "0")
         hint = {
             "28": "make room in the pool and run again: what was copied is kept",
             "5": "the disk reports read errors; check it with smartctl",
             "13": "root is needed there",
         }.get(number, "run again: what was copied is kept")
-        message = f"the {self.role} says: {frame.fields.get('message', '?')[:500]}"
+        message = f"the {self.role} says: {self.trouble.get('message', '?')[:500]}"
         return OutsideFailed(message, hint=hint, where=self.host)
 
     def failed(self, text: str) -> OutsideFailed:

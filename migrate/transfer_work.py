@@ -17,12 +17,16 @@ from migrate.transfer_wire import Kind, Session, session
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``rate`` in bytes per second on the source's connection, 0 for no limit; ``again`` goes on
-    with a replica that was finished before."""
+    """``rate`` in bytes per second on the source's connection, 0 for no limit; ``compress`` says
+    zlib, without it the reader measures what pays; ``again`` goes on with a replica that was
+    finished before; ``workers`` are processes at the source, 0: by its processors; ``slowdown``
+    is how much slower the reader may become for a busy disk's sake, 0: it does not look."""
 
     rate: int = 0
     compress: bool = False
     again: bool = False
+    workers: int = 0
+    slowdown: float = 4.0
 
 
 DEFAULTS = Options()
@@ -39,6 +43,7 @@ class Work:
     journal: Journal
     room: int
     published: bool
+    pool: str = ""
 
     def walk(self, kind: str, options: Options, report: Report) -> Outcome:
         order = Order(
@@ -48,6 +53,9 @@ class Work:
             rate=options.rate,
             compress=options.compress,
             room=self.room,
+            pool=self.pool,
+            workers=options.workers,
+            slowdown=options.slowdown,
         )
         with session(self.source, "reader") as reader:
             pump = Pump(reader, self.writer, self.manifest, self.journal, order)
@@ -82,7 +90,7 @@ def opened(
             try:
                 room = answer.number("free") + answer.number("allocated")
                 published = bool(answer.number("published"))
-                yield Work(source, writer, disk, manifest, journal, room, published)
+                yield Work(source, writer, disk, manifest, journal, room, published, plan.pool_path)
             finally:
                 manifest.close()
             writer.bye()

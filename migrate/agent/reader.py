@@ -1,147 +1,65 @@
-"""The reader: runs on the source, reads what is used, writes nothing. Joined after volumes.py.
+"""The reader: runs on the source, reads what is used, writes nothing. Joined last.
 
 PASS goes over one disk in order and compares each chunk with the manifest the controller streams
 in: SAME for equal ones, DATA or ZERO for the others. A chunk is 64 KiB of the disk with every
 unused block in it taken as zeros, so the replica never gets what was deleted long ago.
+
+The manifest comes as the first bytes of each digest: enough to know that a chunk changed. That a
+run of chunks did not change is told by one digest over all of theirs, which the controller checks.
 """
-import errno
-import fcntl
 import os
 import struct
 import sys
-import time
-import zlib
 
-WINDOW = 4 * CHUNK
-BLKFLSBUF = 0x1261
-FLUSH_EVERY = 64 * 1048576
 REPORT_EVERY = 16 * 1048576
+REPORT_SECONDS = 1.0
 RUN = 16 * 1048576
-
-
-class Device:
-    """A disk, read past every cache that could hold old data."""
-
-    def __init__(self, path):
-        self.descriptor = os.open(path, os.O_RDONLY)
-        self.size = os.lseek(self.descriptor, 0, 2)
-        self.block = os.fstat(self.descriptor).st_mode & 0xF000 == 0x6000
-        self.bad, self.took, self.unflushed = [], 0, 0
-        self.positioned = getattr(os, "pread", None)
-        self.advise = getattr(os, "posix_" + "fadvise", None)
-        self.fresh()
-
-    def fresh(self):
-        """A mounted file system's writes do not show in the disk's own cache: drop that cache."""
-        self.unflushed = 0
-        if self.block:
-            try:
-                fcntl.ioctl(self.descriptor, BLKFLSBUF, 0)
-            except (IOError, OSError):
-                raise Refused("can't drop the disk's cache: root is needed on the source")
-        elif self.advise is not None:
-            self.advise(self.descriptor, 0, 0, 4)
-
-    def plain(self, offset, length):
-        if self.positioned is not None:
-            return self.positioned(self.descriptor, length, offset)
-        os.lseek(self.descriptor, offset, 0)
-        return os.read(self.descriptor, length)
-
-    def full(self, offset, length):
-        raw = self.plain(offset, length)
-        while len(raw) < length:
-            more = self.plain(offset + len(raw), length - len(raw))
-            if not more:
-                return raw
-            raw += more
-        return raw
-
-    def read(self, offset, length):
-        """Never fails: sectors that can't be read are zeros, and are remembered."""
-        self.took += length
-        self.unflushed += length
-        if self.unflushed >= FLUSH_EVERY and self.block:
-            self.fresh()
-        try:
-            return self.full(offset, length)
-        except (IOError, OSError):
-            if sys.exc_info()[1].errno not in (errno.EIO, getattr(errno, "EBADMSG", errno.EIO)):
-                raise
-        return self.bisect(offset, length)
-
-    def bisect(self, offset, length):
-        if length <= 512:
-            self.bad.append((offset, length))
-            return ZEROS[:length]
-        half = max(512, length // 1024 * 512)
-        parts = []
-        for start, count in ((offset, half), (offset + half, length - half)):
-            if count:
-                try:
-                    parts.append(self.full(start, count))
-                except (IOError, OSError):
-                    parts.append(self.bisect(start, count))
-        return NOTHING.join(parts)
-
-
-def windows(extents):
-    """(base, [(start, end)]) of every 256 KiB with something used, in order."""
-    base, pieces = -1, []
-    for start, end in extents:
-        start -= start % 512
-        while start < end:
-            at = start - start % WINDOW
-            if at != base:
-                if pieces:
-                    yield base, pieces
-                base, pieces = at, []
-            stop = min(end, at + WINDOW)
-            if pieces and pieces[-1][1] >= start:
-                pieces[-1] = (pieces[-1][0], max(stop, pieces[-1][1]))
-            else:
-                pieces.append((start, stop))
-            start = stop
-    if pieces:
-        yield base, pieces
-
-
-def masked(raw, base, pieces, start, end):
-    """The bytes from start to end, where ``raw`` begins at base; zeros outside the pieces."""
-    for first, last in pieces:
-        if first <= start and end <= last:
-            return raw[start - base:end - base]
-    parts, at = [], start
-    for first, last in pieces:
-        first, last = max(first, start), min(last, end)
-        if first < last:
-            parts.append(ZEROS[:first - at])
-            parts.append(raw[first - base:last - base])
-            at = last
-    parts.append(ZEROS[:end - at])
-    return NOTHING.join(parts)
+STRIPE = 256 * 1048576  # of the disk: what one of several connections takes at a time
 
 
 class Manifest:
     """What the controller knows, as it streams in; only ever a little ahead of the reading."""
 
-    def __init__(self, width):
-        self.width, self.runs, self.upto = width, [], 0
+    def __init__(self):
+        self.runs, self.upto = [], 0
 
     def add(self, offset, length, payload):
         self.runs.append((offset, offset + length, payload))
         self.upto = offset + length
 
-    def known(self, offset):
+    def shorts(self, start, end):
+        """The first bytes of the digests from start to end; zeros where nothing is known."""
+        parts, at = [], start
+        for first, last, payload in self.runs:
+            low, high = max(first, at), min(last, end)
+            if payload and low < high:
+                parts.append(ZEROS[:(low - at) // CHUNK * SHORT])
+                parts.append(payload[(low - first) // CHUNK * SHORT:
+                                     -(-(high - first) // CHUNK) * SHORT])
+                at = high
+        if not parts:
+            return NOTHING
+        parts.append(ZEROS[:-(-(end - at) // CHUNK) * SHORT])
+        return NOTHING.join(parts)
+
+    def known(self, start, end):
+        """Whether anything is known between the two, or could be: it was not told."""
+        if start >= end:
+            return False
+        at = start
+        for first, last, payload in self.runs:
+            if first <= at < last:
+                low, high = at - first, min(last, end) - first
+                part = payload[low // CHUNK * SHORT:-(-high // CHUNK) * SHORT]
+                if part != ZEROS[:len(part)]:
+                    return True
+                at = min(last, end)
+        return at < end
+
+    def forget(self, offset):
+        """What lies before is not asked for again."""
         while self.runs and self.runs[0][1] <= offset:
             self.runs.pop(0)
-        if not self.runs or not self.runs[0][2] or offset < self.runs[0][0]:
-            return None
-        at = (offset - self.runs[0][0]) // CHUNK * self.width
-        found = self.runs[0][2][at:at + self.width]
-        if found == ZEROS[:self.width]:
-            return None
-        return found
 
 
 class Pass:
@@ -150,15 +68,19 @@ class Pass:
     def __init__(self, link, device, fields):
         self.link, self.device = link, device
         self.new = hashes()[fields["hash"]]
-        self.width = len(self.new().digest())
-        self.compress = fields.get("codec") == "zlib"
         self.start = int(fields.get("start", "0"))
         self.rate = int(fields.get("rate", "0"))
-        self.credit, self.manifest = 0, Manifest(self.width)
-        self.run = None  # (kind, start, end, [digests]) of SAME or ZERO, not yet told
-        self.told, self.used, self.sent, self.bad = self.start, 0, 0, 0
-        self.began, self.paid = time.time(), 0
-        self.zero = {}
+        self.lane, self.lanes = int(fields.get("lane", "0")), int(fields.get("lanes", "1"))
+        count = int(fields.get("workers", "0")) or min(processors(), 4)
+        self.codec = Codec(fields.get("codec", "raw"), count)
+        self.calm = Calm(float(fields.get("slowdown", "0")))
+        self.credit, self.manifest = 0, Manifest()
+        self.run = None  # [kind, start, end, [digests]] of SAME or ZERO, not yet told
+        self.breaks, self.cursor = [], self.start
+        self.told, self.clock = self.start, ticks()
+        self.used, self.sent, self.bad, self.took = 0, 0, 0, 0
+        self.began, self.paid = ticks(), 0
+        self.crew = Crew(link, device.path, self.new, count)
 
     def listen(self, seconds):
         """Take what the controller sent; wait for it at most so long, None for ever."""
@@ -173,68 +95,89 @@ class Pass:
             seconds = 0
 
     def walk(self, extents):
-        for base, pieces in windows(extents):
-            end = min(base + WINDOW, self.device.size)
-            if end <= self.start:
+        for base, pieces in windows(extents, TASK):
+            end = min(base + TASK, self.device.size)
+            if end <= self.start or base // STRIPE % self.lanes != self.lane:
                 continue
             self.listen(0)
-            if base - self.told >= REPORT_EVERY or self.manifest.upto < end:
+            if self.manifest.upto < end:
+                while self.crew.taken < self.crew.given:
+                    self.collect()
                 self.tell(base)
-            while self.manifest.upto < end:
-                self.listen(None)
-            self.window(base, end, pieces)
+                while self.manifest.upto < end:
+                    self.listen(None)
+            while not self.crew.room():
+                self.collect()
+            self.assign(base, end, pieces)
+        while self.crew.taken < self.crew.given:
+            self.collect()
         self.flush()
         self.tell(self.device.size)
+        self.crew.dismiss()
+
+    def assign(self, base, end, pieces):
+        """Give one task to the crew, and note where chunks that the controller knows are unused
+        now: no run of equal chunks may hide them."""
+        inside = []
+        for start, stop in pieces:  # a pass may go on in the middle of a task
+            if min(stop, end) > self.start:
+                inside.append((max(start, self.start), min(stop, end)))
+        if not inside:
+            return
+        for start, stop in inside:
+            first = start - start % CHUNK
+            if first > self.cursor and self.manifest.known(self.cursor, first):
+                self.breaks.append(first)
+            self.cursor = max(self.cursor, stop + -stop % CHUNK)
+        shorts = self.manifest.shorts(base, end)
+        self.manifest.forget(min(base, self.cursor))
+        order = [struct.pack(ORDER, base, end, self.codec.order(), len(inside),
+                             len(shorts) // SHORT)]
+        for piece in inside:
+            order.append(struct.pack("!QQ", piece[0], piece[1]))
+        order.append(shorts)
+        self.crew.give(NOTHING.join(order))
+
+    def collect(self):
+        """Take the oldest task's answer and tell the controller."""
+        figures, body = self.crew.take()
+        self.used += figures[1]
+        self.took += figures[2]
+        self.codec.learn(*figures[5:8])
+        for kind, codec, offset, length, payload in records(body):
+            if kind == DATA:
+                self.flush()
+                self.pay(len(payload) + HEADER_SIZE, length)
+                self.post(DATA, payload, offset, length, codec)
+                self.sent += length
+            elif kind == BAD:
+                self.bad += 1
+                if self.bad <= 10000:
+                    self.link.send(BAD, NOTHING, offset, length)
+            elif kind == ERROR:
+                raise IOError(offset, text(payload), self.device.path)
+            else:
+                self.gather(kind, offset, offset + length, payload)
+        if self.used - self.told >= REPORT_EVERY or ticks() - self.clock > REPORT_SECONDS:
+            self.tell(self.cursor)
+        self.rest(self.calm.pause(figures[4] / 1e6, figures[3]) / len(self.crew.members))
 
     def tell(self, position):
         self.flush()
-        self.told = position
-        payload = struct.pack("!QQ", self.used, self.device.took)
+        self.told, self.clock = self.used, ticks()
+        payload = struct.pack("!QQQBB", self.used, self.took, int(self.calm.paused * 1000),
+                              int(self.calm.throttled), self.codec.mode)
         self.link.send(POSITION, payload, position)
-
-    def window(self, base, end, pieces):
-        first, last = pieces[0][0], min(pieces[-1][1], end)
-        last = min(-(-last // 512) * 512, end)
-        raw = self.device.read(first, last - first)
-        if len(raw) != last - first:
-            raise Refused("the disk became shorter")
-        pending = []
-        for start in range(base, end, CHUNK):
-            stop = min(start + CHUNK, end)
-            inside = [piece for piece in pieces if piece[0] < stop and piece[1] > start]
-            if not inside or start < self.start:  # a pass may go on in the middle of a window
-                continue
-            data = masked(raw, first, inside, start, stop)
-            for one, other in inside:
-                self.used += min(other, stop) - max(one, start)
-            kind, digest = self.judge(start, data)
-            if kind == DATA:
-                if pending and pending[-1][1] != start:
-                    self.data(pending, raw, first, pieces)
-                    pending = []
-                pending.append((start, stop, digest))
-            else:
-                self.data(pending, raw, first, pieces)
-                pending = []
-                self.gather(kind, start, stop, digest)
-        self.data(pending, raw, first, pieces)
-
-    def judge(self, start, data):
-        size = len(data)
-        if data == ZEROS[:size]:
-            if size not in self.zero:
-                self.zero[size] = self.new(data).digest()
-            if self.manifest.known(start) == self.zero[size]:
-                return SAME, self.zero[size]
-            return ZERO, self.zero[size]
-        digest = self.new(data).digest()
-        if self.manifest.known(start) == digest:
-            return SAME, digest
-        return DATA, digest
 
     def gather(self, kind, start, stop, digest):
         run = self.run
-        if run is None or run[0] != kind or run[2] != start or start - run[1] >= RUN:
+        follows = False
+        if run is not None and run[0] == kind and start - run[1] < RUN:
+            follows = run[2] == start
+            if kind == SAME and not follows:
+                apart = [place for place in self.breaks if run[2] < place <= start]
+                follows = not apart and start // STRIPE == run[1] // STRIPE
+        if not follows:
             self.flush()
             self.run = run = [kind, start, stop, []]
         run[2] = stop
@@ -246,46 +189,43 @@ class Pass:
         if self.run is not None:
             kind, start, stop, digests = self.run
             self.run = None
-            self.pay(HEADER_SIZE)
-            self.link.send(kind, NOTHING.join(digests), start, stop - start)
+            payload = NOTHING
+            if kind == SAME:
+                payload = self.new(NOTHING.join(digests)).digest()
+            self.pay(HEADER_SIZE + len(payload), 0)
+            self.post(kind, payload, start, stop - start, 0)
+            while self.breaks and self.breaks[0] <= start:
+                self.breaks.pop(0)
 
-    def data(self, pending, raw, base, pieces):
-        """One frame: digests, the table of used pieces in sectors, the pieces' bytes."""
-        if not pending:
-            return
-        self.flush()
-        start, stop = pending[0][0], pending[-1][1]
-        table, parts = [], []
-        for first, last in pieces:
-            first, last = max(first, start), min(last, stop)
-            if first < last:
-                size = -(-(last - first) // 512)
-                table.append(struct.pack("!HH", (first - start) // 512, size))
-                parts.append(raw[first - base:last - base])
-        body, codec = NOTHING.join(parts), RAW
-        if self.compress:
-            smaller = zlib.compress(body, 1)
-            if len(smaller) < len(body) * 0.95:
-                body, codec = smaller, ZLIB
-        head = [entry[2] for entry in pending] + [struct.pack("!H", len(table))] + table
-        payload = NOTHING.join(head + [body])
-        self.pay(len(payload) + HEADER_SIZE)
-        self.link.send(DATA, payload, start, stop - start, codec)
-        self.sent += stop - start
+    def post(self, kind, payload, offset, length, codec):
+        began = ticks()
+        self.link.send(kind, payload, offset, length, codec)
+        self.codec.spent(len(payload) + HEADER_SIZE, length, max(0, ticks() - began))
 
-    def pay(self, size):
+    def pay(self, size, disk):
         """Spend credit, and time when a rate is set; sleep in small steps, still listening."""
+        began = ticks()
         while self.credit < size:
             self.listen(None)
         self.credit -= size
         self.paid += size
         while self.rate:
-            ahead = self.paid / float(self.rate) - (time.time() - self.began)
+            ahead = self.paid / float(self.rate) - (ticks() - self.began)
             if not 0 < ahead < 3600:
                 if ahead < -1:  # what was not used is not saved up
-                    self.began, self.paid = time.time(), 0
-                return
+                    self.began, self.paid = ticks(), 0
+                break
             self.listen(min(ahead, 0.2))
+        self.codec.spent(0, 0, max(0, ticks() - began))
+
+    def rest(self, seconds):
+        """Leave the disk to others."""
+        until = ticks() + min(seconds, 5.0)
+        while seconds > 0:
+            left = until - ticks()
+            if not 0 < left <= 5:
+                return
+            self.listen(min(left, 0.2))
 
 
 def politely():
@@ -313,17 +253,16 @@ def one_pass(link, fields):
         total += end - start
     told = ["%d %d %s: %s" % (area[0], area[1] - area[0], area[2], area[3])
             for area in found if area[2] not in ("gap", "free")]
-    link.send(MAPPED, packed({"used": total, "areas": " | ".join(told)[:100000]}))
-    device.fresh()
-    device.took, device.bad = 0, []
     walk = Pass(link, device, fields)
-    walk.walk(used(found))
-    for offset, length in device.bad[:10000]:
-        link.send(BAD, NOTHING, offset, length)
-    link.send(END, packed({
-        "used": walk.used, "read": device.took, "sent": walk.sent, "bad": len(device.bad)}))
+    link.send(MAPPED, packed({"used": total, "workers": len(walk.crew.members),
+                              "areas": " | ".join(told)[:100000]}))
     device.fresh()
-    os.close(device.descriptor)
+    walk.walk(used(found))
+    link.send(END, packed({
+        "used": walk.used, "read": walk.took, "sent": walk.sent, "bad": walk.bad,
+        "paused": int(walk.calm.paused * 1000)}))
+    device.fresh()
+    device.close()
 
 
 def holders(device):

@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 
-VERSION = 1
+VERSION = 2
 CHUNK = 65536
 HEADER = "!2sBBIQII"  # magic, kind, codec, payload length, offset, raw length, CRC-32
 HEADER_SIZE = struct.calcsize(HEADER)
@@ -24,9 +24,11 @@ LIMIT = 4 * 1024 * 1024  # no frame is longer
 
 HELLO, OPEN, PASS, MAPPED, MANIFEST, CREDIT, DATA, ZERO, SAME, POSITION = range(1, 11)
 BAD, END, ACK, VERIFY, DIGESTS, PUBLISH, ERROR, BYE, HOLDERS, FLUSH = range(11, 21)
+OFFER, ANSWERED, COPY, COPIED, PROBE = range(21, 26)
 RAW, ZLIB = 0, 1
 
 ZEROS = struct.pack("%dx" % (16 * CHUNK))
+ticks = getattr(time, "mono" + "tonic", time.time)  # a clock that nobody sets, where there is one
 
 
 class Closed(Exception):
@@ -68,6 +70,27 @@ def unpacked(payload):
     return fields
 
 
+def put(descriptor, data):
+    """All of it."""
+    while data:
+        done = os.write(descriptor, data)
+        if done == len(data):
+            return
+        data = data[done:]
+
+
+def exactly(descriptor, count):
+    """So many bytes. Raises Closed at the end of the stream."""
+    parts = []
+    while count:
+        part = os.read(descriptor, min(count, 1048576))
+        if not part:
+            raise Closed()
+        parts.append(part)
+        count -= len(part)
+    return NOTHING.join(parts)
+
+
 class Link:
     """Both directions. Only ``send`` may be called by several threads."""
 
@@ -89,34 +112,20 @@ class Link:
         frame = head + struct.pack("!I", check & 0xFFFFFFFF) + payload
         self.lock.acquire()
         try:
-            while frame:
-                done = os.write(self.sink, frame)
-                if done == len(frame):
-                    break
-                frame = frame[done:]
+            put(self.sink, frame)
         finally:
             self.lock.release()
 
     def ready(self, seconds):
         return bool(select.select([self.source], [], [], seconds)[0])
 
-    def exactly(self, count):
-        parts = []
-        while count:
-            part = os.read(self.source, min(count, 1048576))
-            if not part:
-                raise Closed()
-            parts.append(part)
-            count -= len(part)
-        return NOTHING.join(parts)
-
     def receive(self):
         """(kind, codec, offset, length, payload)"""
-        head = self.exactly(HEADER_SIZE)
+        head = exactly(self.source, HEADER_SIZE)
         magic, kind, codec, size, offset, length, check = struct.unpack(HEADER, head)
         if magic != MAGIC or size > LIMIT:
             raise Refused("what arrived is no frame: the data was damaged on the way")
-        payload = self.exactly(size)
+        payload = exactly(self.source, size)
         found = zlib.crc32(head[:-4])
         if kind != DATA:
             found = zlib.crc32(payload, found)
@@ -158,12 +167,21 @@ def speeds():
     return result
 
 
+def processors():
+    """How many this machine has online."""
+    try:
+        return max(1, os.sysconf("SC_NPROCESSORS_ONLN"))
+    except (ValueError, OSError):
+        return 1
+
+
 def greet(link, role):
     found = speeds()
     ordered = sorted(found)
     link.send(HELLO, packed({
         "version": VERSION, "role": role, "pid": os.getpid(), "user": os.geteuid(),
         "python": "%d.%d.%d" % sys.version_info[:3], "codecs": "raw,zlib",
+        "cpus": processors(),
         "hashes": ",".join(["%s:%d" % (name, found[name]) for name in ordered]),
     }))
     kind, _, _, _, payload = link.receive()
@@ -196,9 +214,10 @@ def serve(role, handlers):
         return complain(link, "%s: %s" % (fault.filename or role, fault.strerror), fault.errno)
 
 
-def complain(link, sentence, number):
+def complain(link, sentence, number, **more):
     try:
-        link.send(ERROR, packed({"message": sentence, "errno": number or 0}))
+        more.update({"message": sentence, "errno": number or 0})
+        link.send(ERROR, packed(more))
     except (IOError, OSError):
         pass
     return 1

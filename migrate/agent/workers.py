@@ -1,0 +1,265 @@
+"""The hands of the reader: forked processes that read, hash, compare and compress.
+
+A task is one MiB of the disk: its used pieces, and of each chunk in it the first bytes of the
+digest that the controller has. The answer is a list of records, in order. Tasks go round the
+workers and answers are taken round them too, so the disk's order is kept and no worker can be
+more than two tasks ahead: that bounds the memory. Joined after device.py.
+"""
+import os
+import struct
+import sys
+import zlib
+
+TASK = 16 * CHUNK
+WINDOW = 4 * CHUNK
+SHORT = 8  # bytes of a digest that tell a changed chunk; the whole digest proves an equal one
+TRIAL = 2  # beside RAW and ZLIB: send raw, but compress one chunk to see what it would bring
+ORDER = "!QQBHH"  # base, end, codec, pieces, short digests
+ANSWER = "!IQIIIIII"  # size, used, read bytes, reads, µs reading, raw, compressed, µs compressing
+RECORD = "!BBQII"  # kind, codec, offset, length, payload
+RECORD_SIZE = struct.calcsize(RECORD)
+
+
+def windows(extents, width):
+    """(base, [(start, end)]) of every ``width`` bytes with something used, in order."""
+    base, pieces = -1, []
+    for start, end in extents:
+        start -= start % 512
+        while start < end:
+            at = start - start % width
+            if at != base:
+                if pieces:
+                    yield base, pieces
+                base, pieces = at, []
+            stop = min(end, at + width)
+            if pieces and pieces[-1][1] >= start:
+                pieces[-1] = (pieces[-1][0], max(stop, pieces[-1][1]))
+            else:
+                pieces.append((start, stop))
+            start = stop
+    if pieces:
+        yield base, pieces
+
+
+def masked(raw, base, pieces, start, end):
+    """The bytes from start to end, where ``raw`` begins at base; zeros outside the pieces."""
+    for first, last in pieces:
+        if first <= start and end <= last:
+            return raw[start - base:end - base]
+    parts, at = [], start
+    for first, last in pieces:
+        first, last = max(first, start), min(last, end)
+        if first < last:
+            parts.append(ZEROS[:first - at])
+            parts.append(raw[first - base:last - base])
+            at = last
+    parts.append(ZEROS[:end - at])
+    return NOTHING.join(parts)
+
+
+def bundle(pending, raw, base, pieces):
+    """(head, body) of a data frame: digests, the table of used pieces in sectors; their bytes."""
+    start, stop = pending[0][0], pending[-1][1]
+    table, parts = [], []
+    for first, last in pieces:
+        first, last = max(first, start), min(last, stop)
+        if first < last:
+            size = -(-(last - first) // 512)
+            table.append(struct.pack("!HH", (first - start) // 512, size))
+            parts.append(raw[first - base:last - base])
+    head = [entry[2] for entry in pending] + [struct.pack("!H", len(table))] + table
+    return NOTHING.join(head), NOTHING.join(parts)
+
+
+class Hand:
+    """What one worker does. ``answer`` turns a task into records."""
+
+    def __init__(self, device, new):
+        self.device, self.new = device, new
+        self.zero = {}
+
+    def answer(self, order):
+        base, end, codec, count, shorts = struct.unpack(ORDER, order[:struct.calcsize(ORDER)])
+        at = struct.calcsize(ORDER)
+        flat = struct.unpack("!%dQ" % (2 * count), order[at:at + 16 * count])
+        self.shorts = order[at + 16 * count:at + 16 * count + SHORT * shorts]
+        pieces = [(flat[2 * i], flat[2 * i + 1]) for i in range(count)]
+        self.base, self.codec, self.records = base, codec, []
+        self.used, self.reads, self.reading = 0, 0, 0.0
+        self.raw, self.small, self.squeezing = 0, 0, 0.0
+        self.device.took = 0
+        for place, inside in windows(pieces, WINDOW):
+            self.window(place, min(place + WINDOW, end), inside)
+        for offset, length in self.device.bad:
+            self.record(BAD, 0, offset, length)
+        self.device.bad = []
+        body = NOTHING.join(self.records)
+        return struct.pack(
+            ANSWER, len(body), self.used, self.device.took, self.reads, int(self.reading * 1e6),
+            self.raw, self.small, int(self.squeezing * 1e6)) + body
+
+    def record(self, kind, codec, offset, length, *parts):
+        size = 0
+        for part in parts:
+            size += len(part)
+        self.records.append(struct.pack(RECORD, kind, codec, offset, length, size))
+        self.records.extend(parts)
+
+    def window(self, base, end, pieces):
+        first, last = pieces[0][0], min(pieces[-1][1], end)
+        last = min(-(-last // 512) * 512, end)
+        began = ticks()
+        raw = self.device.read(first, last - first)
+        self.reading += max(0, ticks() - began)
+        self.reads += 1
+        if len(raw) != last - first:
+            raise Refused("the disk became shorter")
+        pending = []
+        for start in range(base, end, CHUNK):
+            stop = min(start + CHUNK, end)
+            inside = [piece for piece in pieces if piece[0] < stop and piece[1] > start]
+            if not inside:
+                continue
+            data = masked(raw, first, inside, start, stop)
+            for one, other in inside:
+                self.used += min(other, stop) - max(one, start)
+            kind, digest = self.judge(start, data)
+            if kind == DATA:
+                if pending and pending[-1][1] != start:
+                    self.data(pending, raw, first, pieces)
+                    pending = []
+                pending.append((start, stop, digest))
+            else:
+                self.data(pending, raw, first, pieces)
+                pending = []
+                self.record(kind, 0, start, stop - start, digest)
+        self.data(pending, raw, first, pieces)
+
+    def judge(self, start, data):
+        size = len(data)
+        if data == ZEROS[:size]:
+            if size not in self.zero:
+                self.zero[size] = self.new(data).digest()
+            kind, digest = ZERO, self.zero[size]
+        else:
+            kind, digest = DATA, self.new(data).digest()
+        at = (start - self.base) // CHUNK * SHORT
+        known = self.shorts[at:at + SHORT]
+        if known == digest[:SHORT] and known != ZEROS[:SHORT]:
+            return SAME, digest
+        return kind, digest
+
+    def data(self, pending, raw, base, pieces):
+        if not pending:
+            return
+        head, body = bundle(pending, raw, base, pieces)
+        codec = RAW
+        if self.codec == ZLIB:
+            smaller = self.squeezed(body)
+            if len(smaller) < len(body) * 0.95:
+                body, codec = smaller, ZLIB
+        elif self.codec == TRIAL:
+            self.squeezed(body[:CHUNK])
+            self.codec = RAW
+        start, stop = pending[0][0], pending[-1][1]
+        self.record(DATA, codec, start, stop - start, head, body)
+
+    def squeezed(self, body):
+        began = ticks()
+        smaller = zlib.compress(body, 1)
+        self.squeezing += max(0, ticks() - began)
+        self.raw += len(body)
+        self.small += len(smaller)
+        return smaller
+
+
+class Crew:
+    """The workers and the pipes to them."""
+
+    def __init__(self, link, path, new, count):
+        self.members, self.given, self.taken = [], 0, 0
+        for number in range(count):
+            self.hire(link, path, new)
+
+    def hire(self, link, path, new):
+        from_us, to_them = os.pipe()
+        from_them, to_us = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                # Whoever keeps an end of a pipe open hides the death of its owner.
+                for other in [link.source, link.sink, to_them, from_them]:
+                    os.close(other)
+                for member in self.members:
+                    os.close(member[1])
+                    os.close(member[2])
+                work(from_us, to_us, path, new)
+            except:
+                pass
+            os._exit(0)
+        os.close(from_us)
+        os.close(to_us)
+        Link(from_them, to_them)  # for the longer pipes
+        self.members.append((pid, to_them, from_them))
+
+    def room(self):
+        return self.given - self.taken < 2 * len(self.members)
+
+    def give(self, order):
+        pipe = self.members[self.given % len(self.members)][1]
+        self.given += 1
+        try:
+            put(pipe, struct.pack("!I", len(order)) + order)
+        except (IOError, OSError):
+            self.lost()
+
+    def take(self):
+        """The oldest task's answer: (figures, records)."""
+        pipe = self.members[self.taken % len(self.members)][2]
+        self.taken += 1
+        try:
+            figures = struct.unpack(ANSWER, exactly(pipe, struct.calcsize(ANSWER)))
+            return figures, exactly(pipe, figures[0])
+        except (IOError, OSError, Closed):
+            self.lost()
+
+    def lost(self):
+        raise Refused("one of the reader's worker processes died: killed, or out of memory")
+
+    def dismiss(self):
+        for pid, to_them, from_them in self.members:
+            os.close(to_them)
+            os.close(from_them)
+        for pid, to_them, from_them in self.members:
+            try:
+                os.waitpid(pid, 0)
+            except OSError:
+                pass
+        self.members = []
+
+
+def work(source, sink, path, new):
+    """A worker's life: until the reader closes the pipe."""
+    try:
+        hand = Hand(Device(path, True), new)
+        while True:
+            size = struct.unpack("!I", exactly(source, 4))[0]
+            put(sink, hand.answer(exactly(source, size)))
+    except Closed:
+        return
+    except (Refused, IOError, OSError):
+        fault = sys.exc_info()[1]
+    sentence = octets(str(getattr(fault, "strerror", None) or fault))
+    number = getattr(fault, "errno", 0) or 0
+    record = struct.pack(RECORD, ERROR, 0, number, 0, len(sentence)) + sentence
+    put(sink, struct.pack(ANSWER, len(record), 0, 0, 0, 0, 0, 0, 0) + record)
+
+
+def records(body):
+    """(kind, codec, offset, length, payload) of an answer."""
+    at = 0
+    while at < len(body):
+        kind, codec, offset, length, size = struct.unpack(RECORD, body[at:at + RECORD_SIZE])
+        at += RECORD_SIZE
+        yield kind, codec, offset, length, body[at:at + size]
+        at += size
