@@ -45,15 +45,26 @@ Absolute = Annotated[str, AfterValidator(_path)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+DEVICE = r"^(/dev/[A-Za-z0-9._/+-]+)?$"
+
+
+def _absent(value: str) -> bool:
+    """A field that most plans do without is not written."""
+    return not value
+
+
 class DiskPlan(Document):
     """One disk: read from ``source``, kept as ``replica`` (a file name in the pool), seen as
-    ``target`` (``vda``) on ``bus`` by the domain."""
+    ``target`` (``vda``) on ``bus`` by the domain. With ``device`` it is kept on that block device
+    of the hypervisor instead; ``overwrite``, the same path again, gives up what it holds."""
 
     source: Annotated[Absolute, Field(pattern=r"^/dev/[A-Za-z0-9!._/-]+$")]
     size: Annotated[int, Field(gt=0, lt=2**63, multiple_of=512)]
     replica: Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9._-]{0,120}\.replica\.raw$")]
     target: Annotated[str, Field(pattern=r"^[vhs]d[a-z]$")]
     bus: Annotated[str, Field(pattern=r"^(virtio|ide)$")] = "virtio"
+    device: Annotated[str, Field(pattern=DEVICE, exclude_if=_absent)] = ""
+    overwrite: Annotated[str, Field(pattern=DEVICE, exclude_if=_absent)] = ""
 
     @property
     def overlay(self) -> str:
@@ -272,6 +283,11 @@ def _check_names(plan: Plan, path: Path) -> None:
             f"{_line(path, 'disks')}: disks: {key} {name} stands twice"
             for name in sorted({name for name in seen if seen.count(name) > 1})
         ]
+    devices = [disk.device for disk in plan.disks if disk.device]
+    if len(set(devices)) != len(devices):
+        faults.append(f"{_line(path, 'disks')}: disks: a device stands twice")
+    if any(disk.overwrite not in ("", disk.device) for disk in plan.disks):
+        faults.append(f"{_line(path, 'disks')}: disks: overwrite must repeat the disk's device")
     if len({nic.mac for nic in plan.nics}) != len(plan.nics):
         faults.append(f"{_line(path, 'nics')}: nics: a MAC stands twice")
     if any(not disk.replica.startswith(f"{plan.domain}-") for disk in plan.disks):

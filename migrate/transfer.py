@@ -18,7 +18,7 @@ from core.state import publish_model
 from migrate import quiesce
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_pass import Outcome, verify
-from migrate.transfer_wire import Kind, python_of
+from migrate.transfer_wire import python_of
 from migrate.transfer_work import DEFAULTS, Options, Work, opened
 
 VERSION = 1
@@ -126,8 +126,7 @@ def finish(
             )
         for disk in plan.disks:
             with opened(source, target, plan, folder, disk, DEFAULTS) as work:
-                work.writer.send(Kind.PUBLISH)
-                work.writer.expect(Kind.PUBLISH)
+                work.publish()
     except BaseException:
         # The copy's own failure is the one to tell; what could not be woken is on the record.
         with contextlib.suppress(OutsideFailed):

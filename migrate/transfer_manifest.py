@@ -189,6 +189,27 @@ class Journal:
                 done = True
         return done
 
+    def blanked(self) -> bool:
+        """Whether a whole pass has put zeros wherever nothing is used."""
+        done = False
+        for line in self.lines:
+            if line["event"] in ("reset", "end"):
+                done = line["event"] == "end" and (done or line.get("blank") is True)
+        return done
+
+    def published(self) -> bool:
+        """Whether the replica was declared whole, and nothing was begun since."""
+        done = False
+        for line in self.lines:
+            if line["event"] in ("reset", "start", "publish"):
+                done = line["event"] == "publish"
+        return done
+
+    def target(self) -> str:
+        """The identity of the device that was begun with."""
+        found = [line for line in self.lines if line["event"] == "target"]
+        return str(found[-1].get("identity", "")) if found else ""
+
     def close(self) -> None:
         """Give up the file."""
         os.close(self._file)

@@ -28,7 +28,7 @@ PARTS = {
         *("wire.py", "direct.py", "device.py", "workers.py", "pace.py"),
         *("layout.py", "volumes.py", "reader.py"),
     ),
-    "writer": ("wire.py", "direct.py", "writer.py"),
+    "writer": ("wire.py", "direct.py", "replica.py", "writer.py"),
 }
 PYTHONS = (
     *("python3", "python", "python2", "python2.7", "python2.6", "python2.5", "python2.4"),

@@ -12,7 +12,9 @@ from core.progress import Report
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_manifest import WIDTHS, Journal, Manifest
 from migrate.transfer_pass import Order, Outcome, Pump
-from migrate.transfer_wire import Kind, Session, session
+from migrate.transfer_wire import Frame, Kind, Session, session
+
+HOLDS_DATA = "17"  # EEXIST
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ class Work:
             rate=options.rate,
             compress=options.compress,
             room=self.room,
-            pool=self.pool,
+            pool=self.disk.device or self.pool,
+            blank=bool(self.disk.device) and not self.journal.blanked(),
             workers=options.workers,
             slowdown=options.slowdown,
         )
@@ -62,6 +65,12 @@ class Work:
             outcome = pump.run(report)
             reader.bye()
         return outcome
+
+    def publish(self) -> None:
+        """The replica is proved: it gets its name."""
+        self.writer.send(Kind.PUBLISH)
+        self.writer.expect(Kind.PUBLISH)
+        self.journal.add("publish")
 
 
 @contextmanager
@@ -77,16 +86,11 @@ def opened(
             algorithm = Manifest.open(path).algorithm if path.exists() else ""
             if algorithm not in writer.hello.hashes:
                 algorithm = _choose(source, writer)
-            writer.say(
-                Kind.OPEN,
-                directory=plan.pool_path,
-                name=disk.replica,
-                size=disk.size,
-                hash=algorithm,
-                again=int(options.again),
-            )
-            answer = writer.expect(Kind.OPEN)
+            answer = _open(writer, plan, disk, journal, algorithm, again=options.again)
             manifest = _manifest(path, journal, disk.size, algorithm, answer.number("created"))
+            identity = answer.fields.get("identity", "")
+            if identity != journal.target():
+                journal.add("target", identity=identity)
             try:
                 room = answer.number("free") + answer.number("allocated")
                 published = bool(answer.number("published"))
@@ -96,6 +100,35 @@ def opened(
             writer.bye()
     finally:
         journal.close()
+
+
+def _open(
+    writer: Session, plan: Plan, disk: DiskPlan, journal: Journal, algorithm: str, *, again: bool
+) -> Frame:
+    """The writer's answer; a device is taken up again only if it is the one we began with."""
+    writer.say(
+        Kind.OPEN,
+        directory=plan.pool_path,
+        name=disk.replica,
+        size=disk.size,
+        hash=algorithm,
+        again=int(again),
+        device=disk.device,
+        overwrite=disk.overwrite,
+        mine=journal.target(),
+        finished=int(journal.published()),
+    )
+    try:
+        return writer.expect(Kind.OPEN)
+    except OutsideFailed as fault:
+        if writer.trouble.get("errno") != HOLDS_DATA:
+            raise
+        raise OutsideFailed(
+            fault.message,
+            hint=f"if all on it may be lost, write `overwrite: {disk.device}` beside its `device:` "
+            "in plan.yml",
+            where=fault.where,
+        ) from fault
 
 
 def _manifest(path: Path, journal: Journal, size: int, algorithm: str, created: int) -> Manifest:

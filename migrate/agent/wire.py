@@ -206,7 +206,8 @@ def serve(role, handlers):
     except Closed:
         return 0
     except Refused:
-        return complain(link, str(sys.exc_info()[1]), 0)
+        fault = sys.exc_info()[1]
+        return complain(link, str(fault), getattr(fault, "number", 0), **getattr(fault, "more", {}))
     except (IOError, OSError):
         fault = sys.exc_info()[1]
         if fault.errno == errno.EPIPE:
