@@ -72,15 +72,16 @@ class Pass:
         self.rate = int(fields.get("rate", "0"))
         self.lane, self.lanes = int(fields.get("lane", "0")), int(fields.get("lanes", "1"))
         count = int(fields.get("workers", "0")) or min(processors(), 4)
-        self.codec = Codec(fields.get("codec", "raw"), count)
         self.calm = Calm(float(fields.get("slowdown", "0")))
         self.credit, self.manifest = 0, Manifest()
         self.run = None  # [kind, start, end, [digests]] of SAME or ZERO, not yet told
         self.breaks, self.cursor = [], self.start
-        self.told, self.clock = self.start, ticks()
+        self.told, self.clock = 0, ticks()
         self.used, self.sent, self.bad, self.took = 0, 0, 0, 0
         self.began, self.paid = ticks(), 0
-        self.crew = Crew(link, device.path, self.new, count)
+        self.path = fields["device"]
+        self.crew = Crew(link, device, self.path, self.new, count)
+        self.codec = Codec(fields.get("codec", "raw"), self.crew.count)
 
     def listen(self, seconds):
         """Take what the controller sent; wait for it at most so long, None for ever."""
@@ -155,12 +156,12 @@ class Pass:
                 if self.bad <= 10000:
                     self.link.send(BAD, NOTHING, offset, length)
             elif kind == ERROR:
-                raise IOError(offset, text(payload), self.device.path)
+                raise IOError(offset, text(payload), self.path)
             else:
                 self.gather(kind, offset, offset + length, payload)
         if self.used - self.told >= REPORT_EVERY or ticks() - self.clock > REPORT_SECONDS:
             self.tell(self.cursor)
-        self.rest(self.calm.pause(figures[4] / 1e6, figures[3]) / len(self.crew.members))
+        self.rest(self.calm.pause(figures[4] / 1e6, figures[3]) / self.crew.count)
 
     def tell(self, position):
         self.flush()
@@ -254,7 +255,7 @@ def one_pass(link, fields):
     told = ["%d %d %s: %s" % (area[0], area[1] - area[0], area[2], area[3])
             for area in found if area[2] not in ("gap", "free")]
     walk = Pass(link, device, fields)
-    link.send(MAPPED, packed({"used": total, "workers": len(walk.crew.members),
+    link.send(MAPPED, packed({"used": total, "workers": walk.crew.count,
                               "areas": " | ".join(told)[:100000]}))
     device.fresh()
     walk.walk(used(found))

@@ -189,9 +189,9 @@ def greet(link, role):
         raise Refused("the controller speaks another version of the protocol")
 
 
-def serve(role, handlers):
+def serve(role, handlers, source=0, sink=1):
     """Greet, then obey until BYE or the end of the input. ``handlers(link)`` is kind -> function."""
-    link = Link(0, 1)
+    link = Link(source, sink)
     try:
         greet(link, role)
         table = handlers(link)

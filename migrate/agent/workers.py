@@ -13,6 +13,7 @@ import zlib
 TASK = 16 * CHUNK
 WINDOW = 4 * CHUNK
 SHORT = 8  # bytes of a digest that tell a changed chunk; the whole digest proves an equal one
+FORKS = hasattr(os, "fork")
 TRIAL = 2  # beside RAW and ZLIB: send raw, but compress one chunk to see what it would bring
 ORDER = "!QQBHH"  # base, end, codec, pieces, short digests
 ANSWER = "!IQIIIIII"  # size, used, read bytes, reads, µs reading, raw, compressed, µs compressing
@@ -174,12 +175,22 @@ class Hand:
 
 
 class Crew:
-    """The workers and the pipes to them."""
+    """The workers and the pipes to them. ``FORKS`` false, or no room for a process: the reader's
+    own process does their work."""
 
-    def __init__(self, link, path, new, count):
-        self.members, self.given, self.taken = [], 0, 0
+    def __init__(self, link, device, path, new, count):
+        self.members, self.given, self.taken, self.kept = [], 0, 0, []
+        self.alone = None
+        if not FORKS:
+            count = 0
         for number in range(count):
-            self.hire(link, path, new)
+            try:
+                self.hire(link, path, new)
+            except OSError:
+                break
+        if not self.members:
+            self.alone = Hand(device, new)
+        self.count = max(1, len(self.members))
 
     def hire(self, link, path, new):
         from_us, to_them = os.pipe()
@@ -203,9 +214,13 @@ class Crew:
         self.members.append((pid, to_them, from_them))
 
     def room(self):
-        return self.given - self.taken < 2 * len(self.members)
+        return self.given - self.taken < 2 * self.count
 
     def give(self, order):
+        if self.alone is not None:
+            self.given += 1
+            self.kept.append(order)
+            return
         pipe = self.members[self.given % len(self.members)][1]
         self.given += 1
         try:
@@ -215,6 +230,11 @@ class Crew:
 
     def take(self):
         """The oldest task's answer: (figures, records)."""
+        if self.alone is not None:
+            self.taken += 1
+            answer = self.alone.answer(self.kept.pop(0))
+            at = struct.calcsize(ANSWER)
+            return struct.unpack(ANSWER, answer[:at]), answer[at:]
         pipe = self.members[self.taken % len(self.members)][2]
         self.taken += 1
         try:
