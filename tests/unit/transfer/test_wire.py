@@ -19,6 +19,7 @@ from core.errors import OutsideFailed
 from core.ports import Channel, Completed
 from migrate import transfer
 from migrate.transfer_wire import PROBE, Kind, program, session
+from tests.contract.pythons import PYTHONS
 from tests.unit.transfer import estate, images
 from tests.unit.transfer.estate import Estate
 
@@ -26,16 +27,6 @@ AGENT = Path(__file__).parents[3] / "migrate" / "agent"
 FILES = sorted(AGENT.glob("*.py"))
 
 
-def pythons() -> dict[str, str]:
-    """Version → interpreter, of all that are on this machine."""
-    names = [f"python{version}" for version in ("2.4", "2.5", "2.6", "2.7", "3")]
-    found = {name.removeprefix("python"): shutil.which(name) for name in names}
-    for path in Path.home().glob(".pyenv/versions/*/bin/python"):
-        found[path.parts[-3].rpartition(".")[0]] = str(path)
-    return {version: path for version, path in found.items() if path and "shims" not in path}
-
-
-PYTHONS = pythons()
 # Words that Python 2.4 does not know; vermin does not see all of them.
 MODERN = (
     r"^\s*with\s|\bexcept .* as \b|\bb['\"]|\bf['\"]|\bbytearray\b|\bnonlocal\b|\bprint\(|"
