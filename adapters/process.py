@@ -6,7 +6,7 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -59,6 +59,8 @@ class ProcessChannel:
                 f"can't start {self._argv[0]}: {fault.strerror}", where=where
             ) from fault
         self._tail = Tail()
+        # What to leave out of standard error when it is told: a remote shell's greetings.
+        self.cleaned: Callable[[bytes], bytes] = bytes
         self._drain = threading.Thread(target=self._read_errors, daemon=True)
         self._drain.start()
 
@@ -91,7 +93,7 @@ class ProcessChannel:
 
     def errors(self) -> str:
         """The last 64 KiB of standard error so far."""
-        return self._tail.data.decode("utf-8", "backslashreplace")
+        return self.cleaned(self._tail.data).decode("utf-8", "backslashreplace")
 
     def kill(self) -> None:
         """End the command and what it started; harmless when it has ended."""

@@ -19,7 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from adapters.local import LocalHost
-from adapters.ssh import SshHost, ssh_argv
+from adapters.ssh import SshHost
+from adapters.ssh_program import ssh_argv
 from migrate import transfer
 from migrate.transfer import Options
 from tests.contract.sshd import Server, sshd

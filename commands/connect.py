@@ -1,14 +1,17 @@
 """From a name on the command line to the site, the folder and the logged-in hosts it stands for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from adapters.hypervisor import LibvirtHypervisor, ssh_program, ssh_uri
-from adapters.ssh import Login, SshHost, ssh_options
+from adapters.ssh import SshHost
+from adapters.ssh_login import Login
+from adapters.ssh_program import ssh_options
+from commands.access import access_options, given, password_of
 from core.documents import load
 from core.errors import UsageProblem
 from core.state import State
@@ -18,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def site_option(command: Command) -> Command:
-    """--site, for every verb of `migrate`."""
+    """--site, --password-file and --jump, for every verb of `migrate`."""
     return click.option(
         "--site",
         "site_path",
@@ -26,7 +29,7 @@ def site_option(command: Command) -> Command:
         envvar="GROUNDLIFT_SITE",
         help="The cloud.yml that names the server. "
         "Default: the one among inventories/*/cloud.yml that does.",
-    )(command)
+    )(access_options(command))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +40,43 @@ class Case:
     site: Site
     site_path: Path
     source: Source
+    password: str | None = field(default=None, repr=False)
 
     @property
     def folder(self) -> Path:
         """<state>/migrate/<host>/."""
         return self.state.migrate(self.source.name)
 
-    def source_login(self, jump: str | None = None) -> Login:
-        """How to log in to the server; its own key wins over the site's."""
-        ssh = self.site.ssh
+    def source_login(self, jump: Login | None = None) -> Login:
+        """How to log in to the server; its own key wins over the site's, and ``jump`` over the
+        described way to it."""
+        ssh, source, root = self.site.ssh, self.source, self.state.root
         return Login(
-            address=str(self.source.address),
-            user=self.source.user,
-            port=self.source.port,
-            key=self.state.root / (self.source.key or ssh.key),
-            known_hosts=self.state.root / (self.source.known_hosts or ssh.known_hosts),
-            jump=jump,
+            address=str(source.address),
+            user=source.user,
+            port=source.port,
+            key=None if source.login == "password" else root / (source.key or ssh.key),
+            known_hosts=root / (source.known_hosts or ssh.known_hosts),
+            jump=jump or self.jump_login(),
+            password=self.password,
+            sudo=source.sudo != "no",
+            algorithms=source.algorithms,
         )
 
-    def source_host(self, jump: str | None = None) -> SshHost:
+    def jump_login(self) -> Login | None:
+        """The machine on the way to the server: --jump's, else the description's."""
+        jump, root = given().jump or self.source.jump, self.state.root
+        if jump is None:
+            return None
+        return Login(
+            address=str(jump.address),
+            user=jump.user,
+            port=jump.port,
+            key=root / (jump.key or self.site.ssh.key),
+            known_hosts=root / (jump.known_hosts or self.site.ssh.known_hosts),
+        )
+
+    def source_host(self, jump: Login | None = None) -> SshHost:
         """The old server; through ``jump`` also the migrated one under the same address."""
         return SshHost(self.source.name, self.source_login(jump))
 
@@ -100,7 +121,8 @@ def open_case(state: State, host: str, site_path: Path | None) -> Case:
         if source.name == host
     ]
     if len(found) == 1:
-        return found[0]
+        case = found[0]
+        return replace(case, password=password_of(case.source, state.root))
     where = ", ".join(str(path) for path in paths) or "inventories/*/cloud.yml"
     problem = "more than one site names" if found else "no site names"
     raise UsageProblem(

@@ -153,9 +153,20 @@ class Target(Document):
     network: Name
 
 
+class Jump(Document):
+    """A machine on the way to a source, logged in to by key; its host key is pinned, too."""
+
+    address: IPv4Address
+    user: Word = "root"
+    port: int = Field(default=22, ge=1, le=65535)
+    key: Plain | Literal[""] = ""
+    known_hosts: Plain | Literal[""] = ""
+
+
 class Source(Document):
     """An old server that moves in. ``pages`` are compared before and after; ``quiesce`` names the
-    services that stop for the last pass, in this order."""
+    services that stop for the last pass, in this order. ``login`` is by key or by password,
+    ``sudo`` how the account becomes root; a password never stands here, at most its file."""
 
     name: Name
     address: IPv4Address
@@ -163,6 +174,11 @@ class Source(Document):
     port: int = Field(default=22, ge=1, le=65535)
     key: Plain | Literal[""] = ""
     known_hosts: Plain | Literal[""] = ""
+    login: Literal["key", "password"] = "key"
+    password_file: Plain | Literal[""] = ""
+    sudo: Literal["no", "nopasswd", "password"] = "no"
+    algorithms: Literal["", "modern", "before-7.2", "before-5.9", "before-4.4"] = ""
+    jump: Jump | None = None
     pages: tuple[Url, ...] = ()
     quiesce: tuple[Word, ...] = ()
     target: Target

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.ssh import Login
+from adapters.ssh_login import Login
 
 CONFIG = """
 Port {port}
@@ -19,7 +19,7 @@ HostKey {root}/host_ed25519
 PidFile none
 AuthorizedKeysFile {root}/authorized_keys
 PubkeyAuthentication yes
-PasswordAuthentication no
+PasswordAuthentication {passwords}
 KbdInteractiveAuthentication no
 PermitRootLogin yes
 StrictModes no
@@ -39,8 +39,11 @@ class Server:
 
 
 @contextmanager
-def sshd(root: Path) -> Iterator[Server]:
-    """Start it, wait until it answers, end it. The caller's account must be able to log in."""
+def sshd(
+    root: Path, *, within: tuple[str, ...] = (), user: str = "", passwords: bool = False
+) -> Iterator[Server]:
+    """Start it, wait until it answers, end it. The caller's account must be able to log in, or
+    ``user``, known ``within`` the program that starts it."""
     root.mkdir(parents=True, exist_ok=True)
     for name, kind in (("host_rsa", "rsa"), ("host_ed25519", "ed25519"), ("id_rsa", "rsa")):
         _keygen(root / name, kind)
@@ -48,12 +51,14 @@ def sshd(root: Path) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (root / "sshd_config").write_text(CONFIG.format(port=port, root=root))
+    (root / "sshd_config").write_text(
+        CONFIG.format(port=port, root=root, passwords="yes" if passwords else "no")
+    )
     key = (root / "host_rsa.pub").read_text().split()
     (root / "known_hosts").write_text(f"[127.0.0.1]:{port} {key[0]} {key[1]}\n")
     Path("/run/sshd").mkdir(exist_ok=True)  # the separation directory Debian's sshd insists on
     server = subprocess.Popen(
-        ["/usr/sbin/sshd", "-D", "-e", "-f", root / "sshd_config"],
+        [*within, "/usr/sbin/sshd", "-D", "-e", "-f", root / "sshd_config"],
         stderr=(root / "log").open("wb"),
     )
     try:
@@ -61,7 +66,7 @@ def sshd(root: Path) -> Iterator[Server]:
         login = Login(
             address="127.0.0.1",
             port=port,
-            user=os.environ.get("USER") or "root",
+            user=user or os.environ.get("USER") or "root",
             key=root / "id_rsa",
             known_hosts=root / "known_hosts",
         )

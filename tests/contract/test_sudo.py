@@ -1,0 +1,203 @@
+"""SshHost as an account that becomes root by sudo: a real sshd and a real sudo, in a mount
+namespace with accounts and sudoers of its own: those of this machine are not used nor changed."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adapters.ssh import SshHost
+from core.errors import OutsideFailed
+from tests.contract.sshd import Server, sshd
+
+PASSWORD = "correct horse, 密码"
+NOISE = "echo Welcome to the server; echo a warning >&2; printf 'no end of line'\n"
+# account: its line in sudoers, its shell
+ACCOUNTS = {
+    "easy": ("ALL=(ALL) NOPASSWD: ALL", "/bin/bash"),
+    "asked": ("ALL=(ALL) ALL", "/bin/bash"),
+    "tty": ("ALL=(ALL) NOPASSWD: ALL", "/bin/bash"),
+    "ttyasked": ("ALL=(ALL) ALL", "/bin/bash"),
+    "csh": ("ALL=(ALL) NOPASSWD: ALL", "/bin/csh"),
+    "nobody2": ("", "/bin/bash"),
+    "menu": ("", "/bin/echo"),
+}
+BINARY = bytes(range(256)) * 12_000  # 3 MiB with every control character a terminal acts on
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="a mount namespace needs root")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory(prefix="sudo-test-") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        within = _world(root)
+        with sshd(root, within=within, user="easy", passwords=True) as server:
+            (root / "authorized_keys").chmod(0o644)
+            yield server
+
+
+def _world(root: Path) -> tuple[str, ...]:
+    """Files to lie over those of /etc, and the command that lays them there."""
+    secret = subprocess.run(
+        ["openssl", "passwd", "-6", "-stdin"], input=PASSWORD.encode(), capture_output=True
+    ).stdout.decode()
+    passwd, shadow, sudoers = "", "", "Defaults:tty,ttyasked requiretty\nDefaults !lecture\n"
+    for number, (account, (rule, shell)) in enumerate(ACCOUNTS.items(), 42_000):
+        home = root / account
+        home.mkdir()
+        (home / ".bashrc").write_text(NOISE)
+        (home / ".cshrc").write_text("echo Welcome\n")
+        passwd += f"{account}:x:{number}:{number}::{home}:{shell}\n"
+        shadow += f"{account}:{secret.strip()}:19000:0:99999:7:::\n"
+        sudoers += f"{account} {rule}\n" if rule else ""
+    over = {
+        "passwd": Path("/etc/passwd").read_text() + passwd,
+        "shadow": Path("/etc/shadow").read_text() + shadow,
+        "sudoers": f"root ALL=(ALL) ALL\n{sudoers}",
+    }
+    script = "mkdir -p /run/sudo && mount -t tmpfs none /run/sudo"
+    for file, text in over.items():
+        path = root / f"etc-{file}"
+        path.touch(mode={"passwd": 0o644, "shadow": 0o600, "sudoers": 0o440}[file])
+        path.write_text(text)
+        script += f" && mount --bind {shlex.quote(str(path))} /etc/{file}"
+    script += ' && exec "$@"'
+    return ("unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh")
+
+
+@pytest.fixture
+def host(request: pytest.FixtureRequest, server: Server) -> Iterator[SshHost]:
+    made = host_as(server, request.param)
+    yield made
+    made.close()
+
+
+def host_as(
+    server: Server, account: str, password: str = PASSWORD, *, sudo: bool = True
+) -> SshHost:
+    given = password if "asked" in account else None
+    return SshHost(account, replace(server.login, user=account, password=given, sudo=sudo))
+
+
+ROOTS = ("easy", "asked", "tty", "ttyasked", "csh")
+
+
+@pytest.mark.parametrize("host", ROOTS, indirect=True)
+def test_every_command_is_root_and_says_only_what_it_says(host: SshHost) -> None:
+    done = host.run(("sh", "-c", "id -u; echo err >&2; exit 7"))
+    assert (done.code, done.stdout, done.stderr) == (7, b"0\n", b"err\n")
+
+
+@pytest.mark.parametrize("host", ROOTS, indirect=True)
+def test_bytes_pass_unchanged_both_ways(host: SshHost) -> None:
+    assert host.run(("cat",), stdin=BINARY).stdout == BINARY
+    with host.stream(("sh", "-c", "id -u; cat; echo err >&2; exit 3")) as channel:
+        assert channel.stdout.readline() == b"0\n"
+        for start in range(0, len(BINARY), 32_000):
+            channel.stdin.write(BINARY[start : start + 32_000])
+            channel.stdin.flush()
+            assert channel.stdout.read(32_000) == BINARY[start : start + 32_000]
+        channel.stdin.close()
+        assert channel.stdout.read() == b""
+        assert (channel.wait(10), channel.errors()) == (3, "err\n")
+
+
+@pytest.mark.parametrize("host", ROOTS, indirect=True)
+@pytest.mark.parametrize(
+    "text", ["$HOME `id` ! !! ; | & > *", "'\"\\ \\'", "new\nline", "中文 50%s"]
+)
+def test_arguments_pass_every_shell(host: SshHost, text: str) -> None:
+    assert host.run(("printf", "%s", text)).stdout.decode() == text
+
+
+@pytest.mark.parametrize("host", ["easy", "ttyasked"], indirect=True)
+def test_an_end_of_input_arrives_as_one(host: SshHost) -> None:
+    with host.stream(("wc", "-c")) as channel:
+        channel.stdin.write(b"x" * 1000)
+        channel.stdin.close()
+        assert (channel.stdout.read(), channel.wait(10)) == (b"1000\n", 0)
+
+
+@pytest.mark.parametrize("host", ["easy", "ttyasked"], indirect=True)
+def test_leaving_a_stream_ends_the_command_of_root(host: SshHost) -> None:
+    with host.stream(("sh", "-c", "echo $$; exec cat")) as channel:
+        pid = int(channel.stdout.readline())
+        assert Path(f"/proc/{pid}").stat().st_uid == 0
+    done = subprocess.run(["timeout", "5", "tail", "--pid", str(pid), "-f", "/dev/null"])
+    assert done.returncode == 0
+
+
+def test_a_password_never_reaches_the_command_nor_an_argument(server: Server) -> None:
+    """Also when sudo does not ask, since it was answered before or needs none."""
+    for account in ("asked", "ttyasked", "easy"):
+        login = replace(server.login, user=account, password=PASSWORD, sudo=True)
+        host = SshHost(account, login)
+        assert [host.run(("cat",), stdin=b"x").stdout for _ in range(2)] == [b"x", b"x"]
+        with host.stream(("cat",)) as channel:
+            for process in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):
+                    for file in ("cmdline", "environ"):
+                        assert PASSWORD.encode() not in (process / file).read_bytes(), process
+            channel.stdin.close()
+            assert channel.stdout.read() == b""
+        host.close()
+
+
+def test_a_password_alone_gets_in_and_becomes_root(server: Server) -> None:
+    login = replace(server.login, user="asked", key=None, password=PASSWORD, sudo=True)
+    host = SshHost("asked", login)
+    assert host.run(("id", "-u")).text == "0\n"
+    with host.stream(("id", "-u")) as channel:
+        assert channel.stdout.read() == b"0\n"
+    host.close()
+
+
+@pytest.mark.parametrize("account", ["asked", "ttyasked"])
+def test_a_wrong_password_is_said_once_and_not_tried_for_ever(server: Server, account: str) -> None:
+    host = host_as(server, account, "wrong")
+    with pytest.raises(OutsideFailed, match="sudo does not accept the password"):
+        host.run(("id",))
+    host.close()
+
+
+def test_a_password_that_is_missing_is_said(server: Server) -> None:
+    login = replace(server.login, user="asked", password=None, sudo=True)
+    with pytest.raises(OutsideFailed, match="sudo asks for a password") as caught:
+        SshHost("asked", login).run(("id",))
+    assert "--password-file" in caught.value.hint
+
+
+def test_an_account_that_may_not_become_root_is_said(server: Server) -> None:
+    login = replace(server.login, user="nobody2", password=PASSWORD, sudo=True)
+    with pytest.raises(OutsideFailed, match=r"not let this account become root: .*sudoers"):
+        SshHost("nobody2", login).run(("id",))
+
+
+def test_an_account_whose_shell_runs_nothing_is_said(server: Server) -> None:
+    host = SshHost("menu", replace(server.login, user="menu"))
+    for attempt in (lambda: host.run(("id",)), lambda: host.stream(("id",)).__enter__()):
+        with pytest.raises(OutsideFailed, match="shell runs no commands"):
+            attempt()
+    host.close()
+
+
+def test_a_noisy_shell_is_not_heard_without_sudo_either(server: Server) -> None:
+    host = host_as(server, "easy", sudo=False)
+    assert host.run(("echo", "hello")).stdout == b"hello\n"
+    with host.stream(("sh", "-c", "echo hello; echo err >&2")) as channel:
+        assert (channel.stdout.read(), channel.wait(10)) == (b"hello\n", 0)
+        assert channel.errors() == "err\n"
+    host.close()
+
+
+def test_the_real_sudo_is_there() -> None:
+    assert shutil.which("sudo"), "the tests above would test nothing"
