@@ -1,4 +1,4 @@
-"""`groundlift mirror`: build, serve, status, stop."""
+"""`groundlift mirror`: build, serve, status, stop; add and remove, export."""
 
 import json
 import signal
@@ -8,24 +8,26 @@ from pathlib import Path
 
 import click
 
+from commands import mirror_media
 from commands.background import Serving, announce, detach, end, running
-from commands.console import progress, show_findings
-from core.errors import UsageProblem
+from commands.console import show_findings
+from commands.mirror_result import FILE, dry_and_json, pinned, publishing, show_built
 from core.quantities import size
-from core.rules import Finding
 from core.state import State
 from isomirror import build as building
-from isomirror.build import MediaBlocked
 from isomirror.release import Published, current
 from isomirror.serve import Catalogue, Server
 
-FILE = click.Path(dir_okay=False, path_type=Path)
 SERVING = "serve.json"
 
 
 @click.group()
 def mirror() -> None:
-    """Turn installation DVDs into one verified repository, and serve it."""
+    """Turn installation DVDs and more media into one verified repository, and serve it."""
+
+
+mirror.add_command(mirror_media.add)
+mirror.add_command(mirror_media.remove)
 
 
 @mirror.command()
@@ -37,8 +39,7 @@ def mirror() -> None:
     show_default="CentOS 6",
     help="The key's 40 hexadecimal digits, or @FILE that holds them.",
 )
-@click.option("--dry-run", is_flag=True, help="Verify everything, publish nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@dry_and_json
 @click.pass_obj
 def build(
     state: State,
@@ -49,30 +50,12 @@ def build(
     as_json: bool,
 ) -> None:
     """Verify the discs and every package on them, then publish. Extracts nothing."""
-    pin = _fingerprint(fingerprint)
-    try:
-        with progress() as report:
-            built = building.build(
-                images, state.mirror, report, fingerprint=pin, key=key, dry_run=dry_run
-            )
-    except MediaBlocked as blocked:
-        _findings(blocked.findings, as_json)
-        raise
-    if as_json:
-        shown = {
-            "changed": built.changed,
-            "published": built.published and built.published.model_dump(mode="json"),
-            "findings": [finding.model_dump(mode="json") for finding in built.findings],
-        }
-        click.echo(json.dumps(shown, indent=2))
-        return
-    show_findings(built.findings)
-    if built.published is None:
-        click.echo("the discs are good; nothing was published (--dry-run)")
-        return
-    word = "published" if built.changed else "nothing changed: published already"
-    found = built.published
-    click.echo(f"{word}: {found.packages} packages, {size(found.bytes)}, {found.url_path}")
+    pin = pinned(fingerprint)
+    with publishing(as_json) as report:
+        built = building.build(
+            images, state.mirror, report, fingerprint=pin, key=key, dry_run=dry_run
+        )
+    show_built(built, as_json, dry="the discs are good")
 
 
 @mirror.command()
@@ -145,11 +128,17 @@ def status(state: State, as_json: bool) -> None:
         return
     click.echo(f"published  {found.when:%Y-%m-%d %H:%M} UTC, {found.url_path}")
     click.echo(
-        f"packages   {found.packages}, {size(found.bytes)}, all signed by {found.fingerprint}"
+        f"packages   {found.packages}, {size(found.bytes)}, discs signed by {found.fingerprint}"
     )
     for medium in found.media:
         word = "unchanged" if medium.unchanged() else "MISSING OR REPLACED"
         click.echo(f"disc       {medium.name}: {size(medium.size)}, {medium.volume}, {word}")
+    for addon in found.addons:
+        word = "unchanged" if addon.unchanged() else "MISSING OR REPLACED"
+        click.echo(
+            f"add-on     {addon.name}: {addon.packages} packages, {size(addon.size)}, {addon.kind} "
+            f"{addon.path}, signed by {addon.fingerprint}, {word}"
+        )
     former = served and served.identity != found.identity
     click.echo(f"served     {url or 'no'}{' (a former build: serve again)' if former else ''}")
     show_findings(found.findings)
@@ -159,32 +148,10 @@ def _standing(found: Published | None, served: Serving | None) -> dict[str, obje
     return {
         "published": found and found.model_dump(mode="json"),
         "discs_unchanged": found and all(medium.unchanged() for medium in found.media),
+        "addons_unchanged": found and all(addon.unchanged() for addon in found.addons),
         "serving": served and served.url,
         "serving_current": bool(served and found and served.identity == found.identity),
     }
-
-
-def _findings(findings: tuple[Finding, ...], as_json: bool) -> None:
-    if as_json:
-        shown = [finding.model_dump(mode="json") for finding in findings]
-        click.echo(json.dumps({"changed": False, "published": None, "findings": shown}, indent=2))
-    else:
-        show_findings(findings)
-
-
-def _fingerprint(text: str) -> str:
-    if text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text(encoding="ascii", errors="replace")
-        except OSError as fault:
-            raise UsageProblem(f"can't read {text[1:]}: {fault.strerror}") from fault
-    digits = "".join(text.split()).upper()
-    if len(digits) != 40 or set(digits) - set("0123456789ABCDEF"):
-        raise UsageProblem(
-            f"{text.strip()!r} is no fingerprint",
-            hint="give all 40 hexadecimal digits: a short key id can be forged",
-        )
-    return digits
 
 
 def _logger(path: Path) -> Callable[[str], None]:

@@ -11,22 +11,33 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from core.errors import Blocked
+from core.errors import Blocked, OutsideFailed
 from core.progress import Report, Unit, track
 from core.rules import Answer, Finding, Severity, blockers, judge
 from core.state import lock, publish_model
-from isomirror import repository
+from isomirror.addon import Looked
 from isomirror.check import DiscCheck, read_disc
-from isomirror.iso9660 import BadDisc, CutShort, Index, read_file
+from isomirror.extra import Wanted, examine, look_at
+from isomirror.findings import (
+    doubled,
+    judged,
+    judged_extra,
+    key_findings,
+    together,
+    unreadable,
+)
+from isomirror.iso9660 import BadDisc, Index, read_file
 from isomirror.media import EACH, SET, Medium, look
 from isomirror.openpgp import BadKey, KeyRing, read_key
 from isomirror.release import (
     KEY_FILE,
     VERSION,
+    Contents,
     Disc,
     Published,
     current,
     publish_release,
+    told,
     writing,
 )
 
@@ -55,6 +66,16 @@ class MediaBlocked(Blocked):
         self.findings = findings
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be published: the discs, the key that signs them, and the add-on media."""
+
+    images: tuple[Path, ...]
+    fingerprint: str
+    key: Path | None
+    addons: tuple[Wanted, ...]
+
+
 def build(
     images: Sequence[Path],
     mirror: Path,
@@ -65,26 +86,65 @@ def build(
     dry_run: bool = False,
     now: datetime | None = None,
 ) -> Built:
-    """Verify ``images`` and publish them below ``mirror``. Raises MediaBlocked with findings."""
+    """Verify ``images`` and publish them below ``mirror``, with the add-on media that are published
+    there. Raises MediaBlocked with findings."""
     with writing(mirror), lock(mirror / "lock", "the mirror"):
-        looked, findings = _look(images, report)
-        media = tuple(medium for medium, _ in looked)
-        ring, raw, found = _key(looked[0][0], looked[0][1], key, fingerprint)
-        findings += found
-        _go_on(findings)
-        identity = _identity(media, fingerprint)
-        old = current(mirror)
-        if old is not None and old.identity == identity:
-            return Built(old, old.findings, changed=False)
-        findings += _key_findings(ring, now or datetime.now(UTC))
-        discs = tuple(Disc(m, i, _check(m, i, ring, mirror, report)) for m, i in looked)
-        findings += tuple(finding for disc in discs for finding in _judged(disc))
-        findings += _together(discs)
-        _go_on(findings)
-        if dry_run:
-            return Built(None, findings, changed=False)
-        published = publish_release(discs, mirror, raw, identity, fingerprint, findings, report)
-        return Built(published, findings, changed=True)
+        order = Order(tuple(images), fingerprint, key, kept(mirror))
+        return carry_out(order, mirror, report, dry_run=dry_run, now=now)
+
+
+def kept(mirror: Path) -> tuple[Wanted, ...]:
+    """The add-on media that are published, as they were added."""
+    published = told(mirror)
+    release = mirror / "current"
+    try:
+        return tuple(
+            Wanted(
+                name=addon.name, path=Path(addon.path), fingerprint=addon.fingerprint,
+                key=(release / addon.key).read_bytes(),
+                sums=(release / addon.sums).read_bytes() if addon.sums else b"",
+            )
+            for addon in (published.addons if published else ())
+        )  # fmt: skip
+    except OSError as fault:
+        raise OutsideFailed(
+            f"a published key or checksum file is gone: {fault.strerror}",
+            where=str(fault.filename),
+            hint=f"remove {mirror / 'current'}, build again and add the media again",
+        ) from fault
+
+
+def carry_out(
+    order: Order, mirror: Path, report: Report, *, dry_run: bool, now: datetime | None = None
+) -> Built:
+    """Look, judge, verify, publish; the caller holds the lock. Raises MediaBlocked."""
+    looked, findings = _look(order.images, report)
+    media = tuple(medium for medium, _ in looked)
+    ring, raw, found = _key(looked[0][0], looked[0][1], order.key, order.fingerprint)
+    findings += found
+    _go_on(findings)
+    places, found = look_at(order.addons)
+    findings += found
+    _go_on(findings)
+    identity = _identity(media, order, places)
+    old = current(mirror)
+    if old is not None and old.identity == identity:
+        return Built(old, old.findings, changed=False)
+    findings += key_findings(ring, now or datetime.now(UTC))
+    discs = tuple(Disc(m, i, _check(m, i, ring, mirror, report)) for m, i in looked)
+    findings += tuple(finding for disc in discs for finding in judged(disc))
+    findings += together(discs)
+    extras = tuple(
+        examine(wanted, place, mirror, report)
+        for wanted, place in zip(order.addons, places, strict=True)
+    )
+    findings += tuple(finding for extra in extras for finding in judged_extra(extra))
+    findings += doubled(discs, extras)
+    _go_on(findings)
+    if dry_run:
+        return Built(None, findings, changed=False)
+    contents = Contents(identity, discs, extras, raw, order.fingerprint, findings)
+    return Built(publish_release(contents, mirror, report), findings, changed=True)
 
 
 def _go_on(findings: tuple[Finding, ...]) -> None:
@@ -97,35 +157,30 @@ def _look(
 ) -> tuple[list[tuple[Medium, Index]], tuple[Finding, ...]]:
     """Every disc, disc 1 first, and what the rules say; an unreadable one hides no other's
     findings. Raises MediaBlocked."""
-    looked, unreadable = [], []
+    looked, bad = [], []
     with track(report, "look at the discs", len(images), Unit.ITEMS) as meter:
         for image in images:
             try:
                 looked.append(look(image))
             except BadDisc as fault:
-                unreadable.append(_unreadable(image, fault))
+                bad.append(unreadable(image, fault))
             meter.advance()
     looked.sort(key=lambda pair: (not pair[0].repodata, pair[0].discs, pair[0].name))
     media = tuple(medium for medium, _ in looked)
-    rules = EACH if unreadable else (*EACH, *SET)  # half a set would look incomplete
-    findings = (*unreadable, *judge(rules, media))
+    rules = EACH if bad else (*EACH, *SET)  # half a set would look incomplete
+    findings = (*bad, *judge(rules, media))
     _go_on(findings)
     return looked, findings
 
 
-def _unreadable(image: Path, fault: BadDisc) -> Finding:
-    cut = isinstance(fault, CutShort)
-    return Finding(
-        rule="media.image_whole" if cut else "media.image_readable",
-        title="The image is as long as its volume" if cut else "The image can be read",
-        severity=Severity.BLOCKER, answer=Answer.FAIL, where=image.name, evidence=fault.message,
-        remediation="the copy is cut short: copy the disc again" if cut
-        else "copy the disc again and compare its checksum; give the DVDs' own ISO files",
-    )  # fmt: skip
-
-
-def _identity(media: tuple[Medium, ...], fingerprint: str) -> str:
-    text = "|".join((str(VERSION), fingerprint, *(medium.identity for medium in media)))
+def _identity(media: tuple[Medium, ...], order: Order, places: tuple[Looked, ...]) -> str:
+    addons = (
+        f"{wanted.name},{place.identity},{wanted.fingerprint},"
+        f"{hashlib.sha256(wanted.key).hexdigest()},{hashlib.sha256(wanted.sums).hexdigest()}"
+        for wanted, place in zip(order.addons, places, strict=True)
+    )
+    discs = (medium.identity for medium in media)
+    text = "|".join((str(VERSION), order.fingerprint, *discs, *addons))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -157,19 +212,6 @@ def _key(
     return ring, raw, (finding,)
 
 
-def _key_findings(ring: KeyRing, now: datetime) -> tuple[Finding, ...]:
-    if not ring.expired(now):
-        return ()
-    return (
-        Finding(
-            rule="media.key_expired", title="The signing key has expired since",
-            severity=Severity.INFO, answer=Answer.FAIL, where=ring.primary.fingerprint,
-            evidence=f"expired {ring.expires:%Y-%m-%d}; signatures made before stay good",
-            remediation="nothing to do: old releases are signed with keys of their time",
-        ),
-    )  # fmt: skip
-
-
 def _check(medium: Medium, index: Index, ring: KeyRing, mirror: Path, report: Report) -> DiscCheck:
     """Read a disc to its end, or recall what reading it came to."""
     fingerprint = ring.primary.fingerprint
@@ -184,77 +226,3 @@ def _check(medium: Medium, index: Index, ring: KeyRing, mirror: Path, report: Re
     if not check.bad and check.sum_right is not False:
         publish_model(kept, check)  # a bad disc is read again: its reader may have been at fault
     return check
-
-
-def _judged(disc: Disc) -> list[Finding]:
-    name = disc.medium.name
-    findings = [
-        Finding(
-            rule="media.package_signed", title="The package is what its maker signed",
-            severity=Severity.BLOCKER, answer=Answer.FAIL,
-            where=f"{name}:/{bad.path} at byte {bad.offset}", evidence="; ".join(bad.faults),
-            remediation="copy this disc again; if it stays so, the disc is not the original",
-        )
-        for bad in disc.check.bad
-    ]  # fmt: skip
-    if disc.check.sum_right is not None:
-        right = disc.check.sum_right
-        findings.append(
-            Finding(
-                rule="media.sum_right", title="The disc's own checksum is right",
-                severity=Severity.BLOCKER, answer=Answer.PASS if right else Answer.FAIL, where=name,
-                evidence=f"implanted md5 {disc.medium.implanted}"
-                + (f"; {disc.check.sum_fault}" if not right else ""),
-                remediation="" if right else "the copy is damaged: copy the disc again",
-            )
-        )  # fmt: skip
-    if not disc.check.bad:
-        findings.append(
-            Finding(
-                rule="media.package_signed", title="The packages are what their maker signed",
-                severity=Severity.BLOCKER, answer=Answer.PASS, where=name,
-                evidence=f"{len(disc.check.packages)} packages, key {disc.check.fingerprint}",
-            )
-        )  # fmt: skip
-    if not disc.medium.unchanged():
-        findings.append(
-            Finding(
-                rule="media.image_still", title="The image did not change while it was read",
-                severity=Severity.BLOCKER, answer=Answer.FAIL, where=name,
-                evidence="its size, time or inode is another now",
-                remediation="let the copy end first, then run again",
-            )
-        )  # fmt: skip
-    return findings
-
-
-def _together(discs: tuple[Disc, ...]) -> tuple[Finding, ...]:
-    """What can only be seen of all discs side by side."""
-    findings = []
-    seen: dict[str, tuple[str, str]] = {}
-    for disc in discs:
-        for package in disc.check.packages:
-            name, sum_ = seen.setdefault(package.path, (disc.medium.name, package.sha256))
-            if sum_ != package.sha256:
-                findings.append(
-                    Finding(
-                        rule="media.package_once", title="A path holds one package on all discs",
-                        severity=Severity.BLOCKER, answer=Answer.FAIL,
-                        where=f"{disc.medium.name}:/{package.path}",
-                        evidence=f"another package has this path on {name}",
-                        remediation="give the discs of one set",
-                    )
-                )  # fmt: skip
-    listed = repository.listed(discs[0].medium, discs[0].index)
-    absent = sorted(listed - set(seen)) if listed and not any(d.check.bad for d in discs) else []
-    if absent:
-        findings.append(
-            Finding(
-                rule="media.listing_met", title="Every package that disc 1 lists is on a disc",
-                severity=Severity.WARNING, answer=Answer.FAIL, where=discs[0].medium.name,
-                evidence=f"{len(absent)} absent: {', '.join(absent[:5])}",
-                remediation="add the missing disc of the set, if there is one; what is absent "
-                "is not in the repository",
-            )
-        )  # fmt: skip
-    return tuple(findings)

@@ -14,18 +14,22 @@ from typing import Literal
 
 import createrepo_c
 
-from core.documents import Document, load
-from core.errors import BadDocument, OutsideFailed
+from core.documents import Document
+from core.errors import OutsideFailed
 from core.progress import Report, Unit, track
 from core.rules import Finding
 from core.state import publish, publish_model, sync_directory
-from isomirror import repository
-from isomirror.check import DiscCheck, Verified
-from isomirror.iso9660 import Extent, Index
+from isomirror import comps, repository
+from isomirror.addon import Addon
+from isomirror.check import DiscCheck
+from isomirror.extra import Extra
+from isomirror.iso9660 import Index
 from isomirror.media import Medium
+from isomirror.repository import Item
 
 KEY_FILE = "RPM-GPG-KEY-CentOS-6"
-VERSION = 1
+VERSION = 2
+KEYS = "RPM-GPG-KEY-*"
 
 
 class Published(Document):
@@ -41,8 +45,14 @@ class Published(Document):
     fingerprint: str
     key: str
     media: tuple[Medium, ...]
+    addons: tuple[Addon, ...] = ()
     findings: tuple[Finding, ...]
     when: datetime
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The file names of all keys that sign packages here."""
+        return (self.key, *(addon.key for addon in self.addons))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,18 @@ class Disc:
     medium: Medium
     index: Index
     check: DiscCheck
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that a release is made of."""
+
+    identity: str
+    discs: tuple[Disc, ...]
+    extras: tuple[Extra, ...]
+    key: bytes
+    fingerprint: str
+    findings: tuple[Finding, ...]
 
 
 @contextmanager
@@ -71,63 +93,99 @@ def writing(mirror: Path) -> Iterator[None]:
 def current(mirror: Path) -> Published | None:
     """What is published now; None when nothing is, or when it is not whole and must be built
     again."""
-    if not _whole(mirror / "current"):
+    return _whole(mirror / "current")
+
+
+def told(mirror: Path) -> Published | None:
+    """What `current` says it is made of, whole or not."""
+    return _read(mirror / "current")
+
+
+def _whole(release: Path) -> Published | None:
+    names = ("published.json", "tree.json", "repodata/repomd.xml")
+    if not all((release / name).is_file() for name in names):
         return None
+    published = _read(release)
+    if published is None:
+        return None
+    more = (*published.keys, *(addon.sums for addon in published.addons if addon.sums))
+    return published if all((release / name).is_file() for name in more) else None
+
+
+def _read(release: Path) -> Published | None:
+    """JSON read directly: its findings may be many."""
     try:
-        return load(mirror / "current" / "published.json", Published)
-    except BadDocument:
+        return Published.model_validate_json((release / "published.json").read_bytes())
+    except (OSError, ValueError):
         return None
 
 
-def _whole(release: Path) -> bool:
-    names = ("published.json", "tree.json", KEY_FILE, "repodata/repomd.xml")
-    return all((release / name).is_file() for name in names)
+def plain_files(release: Path) -> tuple[Path, ...]:
+    """What is served of the release's own directory: metadata and keys."""
+    return (*sorted(release.glob("repodata/*")), *sorted(release.glob(KEYS)))
 
 
-def publish_release(
-    discs: tuple[Disc, ...], mirror: Path, key: bytes, identity: str, fingerprint: str,
-    findings: tuple[Finding, ...], report: Report,
-) -> Published:  # fmt: skip
+def publish_release(contents: Contents, mirror: Path, report: Report) -> Published:
     """Write the release beside, then switch `current` over."""
-    final = mirror / "releases" / identity
-    if not _whole(final):  # else the discs were published before: only `current` moved away
-        _write(discs, final, key, identity, fingerprint, findings, report)
+    final = mirror / "releases" / contents.identity
+    if not _whole(final):  # else it was published before: only `current` moved away
+        _write(contents, final, report)
     switch = mirror / ".current.new"
     switch.unlink(missing_ok=True)
-    switch.symlink_to(Path("releases") / identity)
+    switch.symlink_to(Path("releases") / contents.identity)
     switch.replace(mirror / "current")
     sync_directory(mirror)
-    _tidy(mirror, identity)
-    return load(final / "published.json", Published)
+    _tidy(mirror, contents.identity)
+    published = _whole(final)
+    if published is None:
+        raise OutsideFailed("the release that was written is not there", where=str(final),
+                            hint="something else changes this directory; build again")  # fmt: skip
+    return published
 
 
-def _write(
-    discs: tuple[Disc, ...], final: Path, key: bytes, identity: str, fingerprint: str,
-    findings: tuple[Finding, ...], report: Report,
-) -> None:  # fmt: skip
+def choose(discs: tuple[Disc, ...], extras: tuple[Extra, ...]) -> dict[str, Item]:
+    """NEVRA → the package that is published: the discs' own before any other, then in order."""
+    chosen: dict[str, Item] = {}
+    for disc in discs:
+        file = repository.as_file(disc.medium)
+        for package in disc.check.packages:
+            item = Item(package.path, file, disc.index.files[package.path], package)
+            chosen.setdefault(package.nevra, item)
+    for extra in extras:
+        for item in extra.items():
+            chosen.setdefault(item.package.nevra, item)
+    return chosen
+
+
+def _write(contents: Contents, final: Path, report: Report) -> None:
+    discs, extras = contents.discs, contents.extras
     first = discs[0].medium
     release = first.release or first.tree_release or first.package_release
     arch = first.arch or first.tree_arch
-    chosen: dict[str, tuple[str, tuple[Extent, ...], Verified]] = {}
-    for disc in discs:
-        for package in disc.check.packages:
-            entry = (disc.medium.path, disc.index.files[package.path], package)
-            chosen.setdefault(package.nevra, entry)
-    fresh = final.with_name(f".{identity}.new")
+    items = tuple(choose(discs, extras).values())
+    fresh = final.with_name(f".{contents.identity}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    packages = tuple(chosen.values())
-    with track(report, "write metadata", len(packages), Unit.ITEMS) as meter:
-        groups = repository.comps(first, discs[0].index)
-        repository.write(fresh, packages, groups, meter.advance)
-    tree = repository.merge(tuple((disc.medium, disc.index) for disc in discs))
-    publish(fresh / "tree.json", tree.model_dump_json())
-    publish(fresh / KEY_FILE, key)
+    with track(report, "write metadata", len(items), Unit.ITEMS) as meter:
+        own = [(first.name, repository.comps(first, discs[0].index))]
+        others = [(extra.wanted.name, extra.groups) for extra in extras]
+        groups = comps.unite(own + [(name, raw) for name, raw in others if raw])
+        repository.write(fresh, items, groups, meter.advance)
+    more = [item for item in items if item.path.startswith(repository.ADDONS)]
+    tree = repository.merge(tuple((disc.medium, disc.index) for disc in discs), more)
+    sums = {item.path: item.package.sha256 for item in items}
+    publish(fresh / "tree.json", tree.model_copy(update={"sums": sums}).model_dump_json())
+    publish(fresh / KEY_FILE, contents.key)
+    for extra in extras:
+        publish(fresh / extra.key_file, extra.wanted.key)
+        if extra.wanted.sums:
+            publish(fresh / extra.addon().sums, extra.wanted.sums)
     published = Published(
-        identity=identity, url_path=f"/centos/{release}/os/{arch}/", release=release, arch=arch,
-        packages=len(packages), bytes=sum(entry[2].size for entry in packages),
-        fingerprint=fingerprint, key=KEY_FILE,
-        media=tuple(disc.medium for disc in discs), findings=findings, when=datetime.now(UTC),
+        identity=contents.identity, url_path=f"/centos/{release}/os/{arch}/", release=release,
+        arch=arch, packages=len(items), bytes=sum(item.package.size for item in items),
+        fingerprint=contents.fingerprint, key=KEY_FILE,
+        media=tuple(disc.medium for disc in discs), addons=tuple(e.addon() for e in extras),
+        findings=contents.findings, when=datetime.now(UTC),
     )  # fmt: skip
     publish_model(fresh / "published.json", published)
     shutil.rmtree(final, ignore_errors=True)  # only ever what is not whole

@@ -10,7 +10,8 @@ import io
 import os
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import createrepo_c
@@ -23,6 +24,8 @@ from isomirror.media import Medium
 
 COMPS = 16 * 1024 * 1024
 LIST = 256 * 1024 * 1024
+ADDONS = "addons/"
+KEPT = ("repodata/", ADDONS, "groundlift.repo")  # what no disc can put into the tree
 
 
 class Disc(Document):
@@ -35,26 +38,44 @@ class Disc(Document):
 
 
 class Tree(Document):
-    """What is served from images: path → (number of the disc, extents as (offset, length))."""
+    """What is served from images: path → (number of the disc, extents as (offset, length)); and
+    what the packages' bytes came to (SHA-256). A file beside the discs counts as one of them."""
 
     discs: tuple[Disc, ...]
     files: dict[str, tuple[int, tuple[tuple[int, int], ...]]]
+    sums: dict[str, str] = {}
 
 
-def merge(discs: tuple[tuple[Medium, Index], ...]) -> Tree:
-    """One tree of all discs: the first disc's files, and everybody's Packages/. Its own .discinfo
-    wins, and metadata that was made for media:// stays out."""
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A package as it is published: its path in the tree, the file it lies in, and where."""
+
+    path: str
+    file: Disc
+    extents: tuple[Extent, ...]
+    package: Verified
+
+
+def merge(discs: tuple[tuple[Medium, Index], ...], more: Sequence[Item]) -> Tree:
+    """One tree: the first disc's files, everybody's Packages/, and ``more``, which are the packages
+    of add-on media. The first .discinfo wins; metadata that was made for media:// stays out."""
     files: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {}
     for number, (_, index) in enumerate(discs):
         for path, extents in index.files.items():
             wanted = number == 0 or path.startswith("Packages/") or path.endswith(".rpm")
             table = path.rsplit("/", 1)[-1] == "TRANS.TBL"
-            if wanted and not table and not path.startswith("repodata/"):
+            if wanted and not table and not path.startswith(KEPT):
                 files.setdefault(path, (number, tuple((e.offset, e.length) for e in extents)))
-    media = tuple(
-        Disc(path=m.path, size=m.size, inode=m.inode, modified=m.modified) for m, _ in discs
-    )
-    return Tree(discs=media, files=files)
+    media = {as_file(medium): number for number, (medium, _) in enumerate(discs)}
+    for item in more:
+        number = media.setdefault(item.file, len(media))
+        files[item.path] = (number, tuple((e.offset, e.length) for e in item.extents))
+    return Tree(discs=tuple(media), files=files)
+
+
+def as_file(medium: Medium) -> Disc:
+    """The image of a medium."""
+    return Disc(path=medium.path, size=medium.size, inode=medium.inode, modified=medium.modified)
 
 
 def comps(medium: Medium, index: Index) -> bytes:
@@ -81,20 +102,17 @@ def listed(medium: Medium, index: Index) -> frozenset[str] | None:
 
 
 def write(
-    directory: Path,
-    packages: tuple[tuple[str, tuple[Extent, ...], Verified], ...],
-    groups: bytes,
-    done: Callable[[int], None],
+    directory: Path, items: Sequence[Item], groups: bytes, done: Callable[[int], None]
 ) -> None:
-    """Write ``directory``/repodata. ``packages`` are (image, extents, verified)."""
+    """Write ``directory``/repodata."""
     plain = directory / "comps.xml"
     plain.write_bytes(groups)
     writer = createrepo_c.RepositoryWriter(
-        str(directory), num_packages=len(packages), compression=createrepo_c.GZ_COMPRESSION
+        str(directory), num_packages=len(items), compression=createrepo_c.GZ_COMPRESSION
     )
     with writer:
-        for image, extents, verified in packages:
-            writer.add_pkg(_package(image, extents, verified))
+        for item in items:
+            writer.add_pkg(_package(item))
             done(1)
         writer.add_repomd_metadata("group", str(plain), use_compression=False)
     plain.unlink()
@@ -104,12 +122,13 @@ def write(
     sync_directory(directory / "repodata")
 
 
-def _package(image: str, extents: tuple[Extent, ...], verified: Verified) -> "createrepo_c.Package":
+def _package(item: Item) -> "createrepo_c.Package":
+    verified = item.package
     memory = os.memfd_create("package")
     try:
-        with Path(image).open("rb") as file:
+        with Path(item.file.path).open("rb") as file:
             left = verified.head
-            for piece in read_extents(file, extents, left):
+            for piece in read_extents(file, item.extents, left):
                 os.write(memory, piece[:left])
                 left -= len(piece)
                 if left <= 0:
@@ -117,7 +136,7 @@ def _package(image: str, extents: tuple[Extent, ...], verified: Verified) -> "cr
         package = createrepo_c.package_from_rpm(
             f"/proc/self/fd/{memory}",
             checksum_type=createrepo_c.SHA256,
-            location_href=verified.path,
+            location_href=item.path,
             changelog_limit=10,
         )
     finally:

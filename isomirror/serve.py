@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from core.errors import Blocked, OutsideFailed, UsageProblem
-from isomirror.release import KEY_FILE, Published, current
+from isomirror.release import Published, current, plain_files
 from isomirror.repository import Disc, Tree
 
 CONNECTIONS = 128
@@ -69,7 +69,7 @@ class Catalogue:
             disc = tree.discs[number]
             tag = f"{published.identity}-{extents[0][0]:x}-{extents[0][1]:x}"
             self._add(path, Entry(disc.path, extents, disc, disc.modified / 1e9, tag))
-        for file in (*sorted(release.glob("repodata/*")), release / KEY_FILE):
+        for file in plain_files(release):
             facts = file.stat()
             tag = f"{published.identity}-{file.name}"
             entry = Entry(str(file), ((0, facts.st_size),), None, facts.st_mtime, tag)

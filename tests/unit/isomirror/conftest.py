@@ -92,6 +92,20 @@ def sign(package: Path, key: Key, digest: str, *more: str) -> None:
     )  # fmt: skip
 
 
+def rpm(top: Path, name: str, extra: str) -> Path:
+    """A new package, unsigned."""
+    (top / name).mkdir(parents=True)
+    spec = top / f"{name}.spec"
+    spec.write_text(SPEC.format(name=name, extra=extra))
+    sh(
+        "rpmbuild", "-bb", "--quiet", "--target", "noarch", "-D", f"_topdir {top}/{name}",
+        "-D", "_binary_payload w2.xzdio", "-D", "_build_id_links none",
+        "-D", "_binary_filedigest_algorithm 8", str(spec),
+    )  # fmt: skip
+    (built,) = (top / name).rglob("*.rpm")
+    return built
+
+
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory, key: Key) -> dict[str, Path]:
     """alpha and beta need each other across the discs; the signatures are of every usual kind."""
@@ -105,14 +119,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory, key: Key) -> dict[str, Pa
     needs = {"alpha": "Requires: beta", "beta": "Provides: virtual(beta)"}
     found = {}
     for name, how in kinds.items():
-        spec = top / f"{name}.spec"
-        spec.write_text(SPEC.format(name=name, extra=needs.get(name, "")))
-        sh(
-            "rpmbuild", "-bb", "--quiet", "--target", "noarch", "-D", f"_topdir {top}/{name}",
-            "-D", "_binary_payload w2.xzdio", "-D", "_build_id_links none",
-            "-D", "_binary_filedigest_algorithm 8", str(spec),
-        )  # fmt: skip
-        (built,) = (top / name).rglob("*.rpm")
+        built = rpm(top, name, needs.get(name, ""))
         sign(built, key, *how)
         found[name] = built
     return found
@@ -151,6 +158,22 @@ def discs(tmp_path_factory: pytest.TempPathFactory, packages: dict[str, Path], k
     one = make(top / "d1", top / "CentOS-6.3-x86_64-bin-DVD1.iso")
     two = make(top / "d2", top / "CentOS-6.3-x86_64-bin-DVD2.iso")
     return Discs(one, two, key, top, make)
+
+
+@pytest.fixture(scope="session")
+def extras(tmp_path_factory: pytest.TempPathFactory, stranger: Key, key: Key,
+           packages: dict[str, Path]) -> Path:  # fmt: skip
+    """A directory of add-on RPMs, signed by another key: epsilon needs alpha of the discs."""
+    top = tmp_path_factory.mktemp("extras")
+    (top / "media" / "sub").mkdir(parents=True)
+    for name, needs in (("epsilon", "Requires: alpha"), ("zeta", "")):
+        built = rpm(top / "rpm", name, needs)
+        sign(built, stranger, "sha256", "--rpmv3")
+        shutil.move(built, top / "media" / ("sub" if name == "zeta" else "") / built.name)
+    (top / "media" / "comps.xml").write_text(
+        COMPS.replace("alpha", "epsilon").replace("<name>Core", "<name>Other")
+    )
+    return top / "media"
 
 
 @pytest.fixture

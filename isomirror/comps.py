@@ -1,0 +1,76 @@
+"""The groups of several media as one list: united by id, each entry once.
+
+The comps file of a disc lists some packages twice within a group; yum shows them twice.
+"""
+
+import xml.etree.ElementTree as Tree
+from collections.abc import Sequence
+
+from core.errors import Blocked
+
+HEAD = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n'
+    b'<!DOCTYPE comps PUBLIC "-//CentOS//DTD Comps info//EN" "comps.dtd">\n'
+)
+KINDS = ("group", "category", "environment")
+
+
+class BadGroups(Blocked):
+    """The groups of a medium (its comps file) can't be read."""
+
+
+def unite(files: Sequence[tuple[str, bytes]]) -> bytes:
+    """One comps file of several, each given with the name of its medium. The first to name a group
+    decides what it is called; later ones add packages. Raises BadGroups."""
+    root = Tree.Element("comps")
+    known: dict[tuple[str, str], Tree.Element] = {}
+    for where, raw in files:
+        for element in _read(where, raw):
+            name = (element.findtext("id") or "").strip()
+            same = known.get((element.tag, name)) if name else None
+            if element.tag not in KINDS or same is None:
+                root.append(element)
+                known[element.tag, name] = element
+            else:
+                _add(same, element)
+    for element in root:
+        for part in element:
+            _once(part)
+    text: bytes = Tree.tostring(root, encoding="utf-8")
+    return HEAD + text.split(b"?>\n", 1)[-1] + b"\n"
+
+
+def _read(where: str, raw: bytes) -> Tree.Element:
+    if b"<!ENTITY" in raw or b"\0" in raw:  # entities grow without end; no comps file needs one
+        raise BadGroups("the comps file defines entities, or is no UTF-8", where=where)
+    try:
+        root = Tree.fromstring(raw)  # noqa: S314
+    except Tree.ParseError as fault:
+        raise BadGroups(f"the comps file is no XML: {fault}", where=where) from fault
+    if root.tag != "comps":
+        raise BadGroups(f"the comps file starts with <{root.tag[:40]}>", where=where)
+    return root
+
+
+def _add(same: Tree.Element, other: Tree.Element) -> None:
+    for part in other:
+        if not len(part):
+            continue  # names and flags: the first medium's count
+        mine = same.find(part.tag)
+        if mine is None:
+            same.append(part)
+        else:
+            mine.extend(part)
+
+
+def _once(part: Tree.Element) -> None:
+    """Drop the later of two entries of one package; a mandatory one stands for an optional one."""
+    seen: dict[tuple[str, str], Tree.Element] = {}
+    for entry in list(part):
+        key = (entry.tag, (entry.text or "").strip())
+        if key not in seen:
+            seen[key] = entry
+            continue
+        if entry.get("type") == "mandatory":
+            seen[key].set("type", "mandatory")
+        part.remove(entry)
