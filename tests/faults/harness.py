@@ -1,0 +1,122 @@
+"""A transfer as processes that can be killed one by one: the controller, and by their role the
+agents, their workers and the ssh programs between them."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from migrate.transfer_manifest import Journal
+from migrate.transfer_wire import program
+
+ROOT = Path(__file__).parents[2]
+ROLES = ("controller", "reader", "worker", "writer", "ssh")
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below one."""
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [found for child in map(int, listed) for found in (child, *descendants(child))]
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def _parent(pid: int) -> int:
+    return int(_read(pid, "stat").rpartition(") ")[2].split()[1] or 0)
+
+
+def agents() -> dict[int, str]:
+    """Every agent on this machine, also below an sshd: pid → reader, worker or writer."""
+    sizes = {f"range({len(program(role))})": role for role in ("reader", "writer")}
+    found: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            line = _read(int(entry.name), "cmdline")
+            role = next((role for mark, role in sizes.items() if mark in line), "")
+            if role and _read(int(entry.name), "comm").startswith("python"):
+                found[int(entry.name)] = role
+    readers = {pid for pid, role in found.items() if role == "reader"}
+    for pid in readers:
+        if _read(pid, "stat") and _parent(pid) in readers:
+            found[pid] = "worker"
+    return found
+
+
+@dataclass
+class Victim:
+    """A running controller. ``remote`` agents live below an sshd, not below the controller."""
+
+    process: "subprocess.Popen[bytes]"
+    folder: Path
+    remote: bool = False
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "disks" / "old-sda.journal"
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def until(self, kind: str, position: int = 0, patience: float = 30.0) -> None:
+        """Wait for a pass of this kind to have come so far, or for the end."""
+        deadline = time.monotonic() + patience
+        while self.alive() and time.monotonic() < deadline:
+            if self.journal.exists():
+                lines = self.journal.read_text()
+                if f'"pass": "{kind}"' in lines[lines.rfind('"start"') :] and (
+                    not position or Journal(self.journal).resume(kind) >= position
+                ):
+                    return
+            time.sleep(0.02)
+
+    def pids(self, role: str) -> list[int]:
+        """The processes of one role."""
+        if role == "controller":
+            return [self.process.pid]
+        below = descendants(self.process.pid)
+        if role == "ssh":
+            return [pid for pid in below if _read(pid, "comm").strip() == "ssh"]
+        return [
+            pid
+            for pid, found in agents().items()
+            if found == role and (self.remote or pid in below)
+        ]
+
+    def kill(self, role: str, dice: random.Random) -> bool:
+        """Kill -9 one process of this role; its death must end the controller by itself. False
+        when there was none."""
+        found = self.pids(role)
+        if not found or not self.alive():
+            return False
+        try:
+            os.kill(dice.choice(sorted(found)), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        self.process.wait(40)
+        return True
+
+
+def start(root: Path, *kinds: str, rate: int, sshd: Path | None = None) -> Victim:
+    """A controller at work on the estate in ``root``: the passes, in order. With ``sshd``, the
+    folder of a running tests.contract.sshd, both agents are reached through it."""
+    module = "tests.faults.transfer_victim"
+    process = subprocess.Popen(
+        (sys.executable, "-m", module, root, str(rate), str(sshd or "-"), *kinds),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=(root / "victim.log").open("ab"),
+        start_new_session=True,
+    )
+    return Victim(process, root / "state", remote=sshd is not None)
