@@ -230,7 +230,7 @@ class Lane:
             told = max(told, position // STEP * STEP)
             length = min(STEP, whole - told)
             payload = b""
-            if not self._foreign(told):
+            if any(self._own(told, told + length)):
                 payload = manifest.shorts(told, length, SHORT)
             self._reader.send(Kind.MANIFEST, payload, told, length)
             told += length

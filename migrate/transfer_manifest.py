@@ -205,6 +205,11 @@ class Journal:
                 done = line["event"] == "publish"
         return done
 
+    def connections(self) -> int:
+        """How many connections were measured to pay; 0: not measured."""
+        found = [_number(line["count"]) for line in self.lines if line["event"] == "connections"]
+        return found[-1] if found else 0
+
     def target(self) -> str:
         """The identity of the device that was begun with."""
         found = [line for line in self.lines if line["event"] == "target"]

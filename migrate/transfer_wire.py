@@ -110,6 +110,10 @@ class Hello:
     cpus: int = 1
 
 
+class NoPython(OutsideFailed):
+    """No Python from 2.4 on was found on a host."""
+
+
 class Session:
     """A running agent. ``send`` may be called by several threads, ``receive`` by one."""
 
@@ -239,7 +243,7 @@ def python_of(host: Host) -> str:
     """An interpreter on ``host`` that can run the agents."""
     done = host.run(("sh", "-c", PROBE, "sh", *PYTHONS), timeout=60)
     if done.code:
-        raise OutsideFailed(
+        raise NoPython(
             "no Python from 2.4 on was found there",
             hint="the agents need one with zlib and threads; nothing is installed by Groundlift",
             where=host.name,

@@ -10,10 +10,13 @@ from core.errors import OutsideFailed
 from core.ports import Host
 from core.progress import Report
 from migrate.plan import DiskPlan, Plan
+from migrate.transfer_dd import reading
 from migrate.transfer_manifest import WIDTHS, Journal, Manifest
 from migrate.transfer_pass import Order, Outcome, Pump
+from migrate.transfer_speed import connections, readers
 from migrate.transfer_wire import Frame, Kind, Session, session
 
+LARGE = 4 * 1024**3
 HOLDS_DATA = "17"  # EEXIST
 
 
@@ -22,13 +25,15 @@ class Options:
     """``rate`` in bytes per second on the source's connection, 0 for no limit; ``compress`` says
     zlib, without it the reader measures what pays; ``again`` goes on with a replica that was
     finished before; ``workers`` are processes at the source, 0: by its processors; ``slowdown``
-    is how much slower the reader may become for a busy disk's sake, 0: it does not look."""
+    is how much slower the reader may become for a busy disk's sake, 0: it does not look;
+    ``connections`` share the disk, 0: as many as were measured to pay."""
 
     rate: int = 0
     compress: bool = False
     again: bool = False
     workers: int = 0
     slowdown: float = 4.0
+    connections: int = 0
 
 
 DEFAULTS = Options()
@@ -60,11 +65,19 @@ class Work:
             workers=options.workers,
             slowdown=options.slowdown,
         )
-        with session(self.source, "reader") as reader:
-            pump = Pump(reader, self.writer, self.manifest, self.journal, order)
-            outcome = pump.run(report)
-            reader.bye()
-        return outcome
+        with readers(self.source, self._connections(kind, options), report) as found:
+            pump = Pump(found, self.writer, self.manifest, self.journal, order)
+            return pump.run(report)
+
+    def _connections(self, kind: str, options: Options) -> int:
+        """As told; else as was measured before the first copy, which is done for large disks."""
+        if options.connections:
+            return options.connections
+        if self.disk.size < LARGE:
+            return 1
+        if kind == "full" and not self.journal.connections():
+            self.journal.add("connections", count=connections(self.source))
+        return self.journal.connections()
 
     def publish(self) -> None:
         """The replica is proved: it gets its name."""
@@ -144,7 +157,7 @@ def _manifest(path: Path, journal: Journal, size: int, algorithm: str, created: 
 
 def _choose(source: Host, writer: Session) -> str:
     """SHA-256, unless a hash that both sides have is more than twice as fast as it."""
-    with session(source, "reader") as reader:
+    with reading(source) as reader:
         speeds = {
             name: min(speed, writer.hello.hashes[name])
             for name, speed in reader.hello.hashes.items()

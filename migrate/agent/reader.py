@@ -312,10 +312,16 @@ def handlers(link):
         found = holders(os.stat(unpacked(payload)["path"]).st_dev)
         link.send(HOLDERS, packed({"lines": " | ".join(found[:200])}))
 
+    def probe(codec, offset, length, payload):
+        sample = os.urandom(4 * CHUNK)
+        while length > 0:
+            link.send(PROBE, sample[:length])
+            length -= len(sample)
+
     def ignore(codec, offset, length, payload):
         """What was still under way when a pass ended."""
 
-    return {PASS: run, HOLDERS: who, CREDIT: ignore, MANIFEST: ignore}
+    return {PASS: run, HOLDERS: who, PROBE: probe, CREDIT: ignore, MANIFEST: ignore}
 
 
 if __name__ == "__main__":

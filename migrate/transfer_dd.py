@@ -1,0 +1,380 @@
+"""A source without Python: its disk is read by dd, and the reader's work is done here.
+
+The reader's own program runs in a thread of the controller; only its disk is another one: ranges
+that a shell loop on the source reads by dd and sends. Maps, digests, manifest, proof and resuming
+are the same. What differs: all that is in use crosses the network in every pass, uncompressed.
+"""
+
+import os
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+from core.errors import OutsideFailed
+from core.ports import Channel, Host
+from core.progress import Event, Kind, Report, silent
+from migrate.transfer_wire import NoPython, Session, program, session
+
+NO_PYTHON = "no Python there: dd reads the disk, all that is in use crosses the network"
+SECTOR, MIB = 512, 1024 * 1024
+TASK = 4 * MIB  # of the disk at once
+AHEAD = 2  # tasks asked for while one is worked on, half of them
+BRIDGED = MIB // 4
+FLUSH_EVERY = 64 * MIB
+# One request a line: block size, blocks to skip, blocks. The answer is exactly that many bytes and
+# one line: K when dd read all, B when sectors are unreadable, F when something else is wrong. What
+# can't be read is filled up, so that both ends stay in step whatever dd does after an error.
+SERVER = r"""
+IFS= read -r disk || exit 0
+polite=
+nice -n 19 true 2>/dev/null && polite="nice -n 19"
+ionice -c3 true 2>/dev/null && polite="ionice -c3 $polite"
+sync
+flush=no
+if test -f "$disk"; then
+    size=`wc -c < "$disk"` direct= flush=file
+else
+    size=`blockdev --getsize64 "$disk" 2>/dev/null` ||
+        size=$((`cat "/sys/block/${disk##*/}/size"` * 512)) || exit 3
+    direct="iflag=direct"
+    dd if="$disk" of=/dev/null bs=512 count=1 $direct 2>/dev/null || direct=
+    blockdev --flushbufs "$disk" 2>/dev/null && flush=yes
+    test -n "$direct" && flush=direct
+fi
+echo $size $flush
+exec 3>&1
+while read -r block skip count; do
+    if test "$block" = flush; then
+        test "$flush" = yes && blockdev --flushbufs "$disk" 2>/dev/null
+        continue
+    fi
+    said=`{ { $polite dd if="$disk" bs=$block skip=$skip count=$count $direct 2>&4
+        cat /dev/zero; } 2>/dev/null | head -c $(($block * $count)) >&3; } 4>&1`
+    case "$said" in
+        *"$count+0 records in"*) echo K ;;
+        *nput/output*|*I/O\ error*) echo B ;;
+        *) echo F ;;
+    esac
+done
+"""
+
+
+class Remote:
+    """The shell loop at the other end; requests may be sent ahead of their answers."""
+
+    def __init__(self, channel: Channel, name: str) -> None:
+        self._channel, self._name = channel, name
+        self.sent = self.received = 0
+        self._asked: deque[tuple[int, int]] = deque()
+
+    def open(self, path: str) -> tuple[int, str]:
+        """(size, how old data is kept out) of the disk."""
+        if not path.startswith("/") or "\n" in path:
+            raise OutsideFailed(f"{path!r} is no path of a disk", where=self._name)
+        self._write(f"{path}\n")
+        answer = self._line(128).split()
+        if len(answer) != 2 or not answer[0].isdigit():
+            raise self.failed(f"can't tell the size of {path}")
+        return int(answer[0]), answer[1]
+
+    def flush(self) -> None:
+        """Drop the disk's cache before the next request."""
+        self._write("flush 0 0\n")
+
+    def ask(self, offset: int, length: int) -> None:
+        """Send a request; both numbers are multiples of a sector."""
+        block = MIB
+        while offset % block or length % block:
+            block //= 2
+        self._write(f"{block} {offset // block} {length // block}\n")
+        self._asked.append((offset, length))
+
+    @property
+    def asked(self) -> "deque[tuple[int, int]]":
+        """(offset, length) of the requests without an answer yet."""
+        return self._asked
+
+    def take(self) -> tuple[bytes, bool]:
+        """(bytes, whether all could be read) of the oldest request."""
+        offset, length = self._asked.popleft()
+        data = self._channel.stdout.read(length)
+        if len(data) != length:
+            raise self.failed("the connection to dd ended")
+        self.received += length
+        word = self._line(8)
+        if word not in ("K", "B"):
+            raise self.failed(f"dd could not read {length} bytes at {offset}")
+        return data, word == "K"
+
+    def failed(self, text: str) -> OutsideFailed:
+        """A failure with the last words of standard error."""
+        words = self._channel.errors().strip().splitlines()
+        tail = f": {words[-1][:300]}" if words else ""
+        hint = "check the disk and the network and run again: what was copied is kept"
+        return OutsideFailed(text + tail, hint=hint, where=self._name)
+
+    def kill(self) -> None:
+        """End it now."""
+        self._channel.kill()
+
+    def _write(self, line: str) -> None:
+        raw = line.encode("utf-8", "surrogateescape")
+        try:
+            self._channel.stdin.write(raw)
+            self._channel.stdin.flush()
+        except (OSError, ValueError) as fault:
+            raise self.failed("the connection to dd broke") from fault
+        self.sent += len(raw)
+
+    def _line(self, limit: int) -> str:
+        line = self._channel.stdout.readline(limit)
+        self.received += len(line)
+        return line.decode("ascii", "replace").rstrip("\n")
+
+
+class Disk:
+    """What the reader's program calls Device, over a Remote. What was announced is already under
+    way when it is read; the rest is asked for one by one."""
+
+    block = False  # the reader must not flush the controller's own disks
+
+    def __init__(self, remote: Remote, path: str) -> None:
+        self.bad: list[tuple[int, int]] = []
+        self.took = self._unflushed = 0
+        self._remote, self._buffer, self._start = remote, b"", 0
+        self.size, self._guard = remote.open(path)
+        if self._guard == "no":
+            raise OutsideFailed(
+                "neither `dd iflag=direct` nor `blockdev --flushbufs` is there: what is read could "
+                "be older than what the server wrote",
+                hint="install util-linux's blockdev or a Python on the server",
+            )
+
+    def fresh(self) -> None:
+        """Nothing that was read before may be given again."""
+        self._drain()
+        self._buffer, self._unflushed = b"", 0
+        if self._guard == "yes":
+            self._remote.flush()
+
+    def close(self) -> None:
+        """As of a device."""
+        self._drain()
+
+    def expect(self, pieces: Sequence[tuple[int, int]]) -> None:
+        """These will be read next, in order: ask for them now. Small gaps are read along."""
+        self._unflushed += sum(end - start for start, end in pieces)
+        if self._unflushed >= FLUSH_EVERY and self._guard == "yes":
+            self._unflushed = 0
+            self._remote.flush()
+        start, end = pieces[0]
+        for first, last in pieces[1:]:
+            if first - end > BRIDGED:
+                self._ask(start, end)
+                start = first
+            end = last
+        self._ask(start, end)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Never fails for a bad sector: that is zeros, and is remembered."""
+        self.took += length
+        length = min(length, self.size - offset)
+        parts = []
+        while length > 0:
+            if not self._start <= offset < self._start + len(self._buffer):
+                self._fill(offset, length)
+            at = offset - self._start
+            part = self._buffer[at : at + length]
+            parts.append(part)
+            offset, length = offset + len(part), length - len(part)
+        return b"".join(parts)
+
+    def _fill(self, offset: int, length: int) -> None:
+        asked = self._remote.asked
+        while asked and asked[0][0] + asked[0][1] <= offset:
+            self._remote.take()
+        if not asked or offset < asked[0][0]:
+            self._drain()
+            self._ask(offset, offset + length)
+        start, count = asked[0]
+        data, whole = self._remote.take()
+        if not whole:
+            data = self._bisect(start, count)
+        self._start, self._buffer = start, data
+
+    def _ask(self, start: int, end: int) -> None:
+        start -= start % SECTOR
+        self._remote.ask(start, min(self.size, end + -end % SECTOR) - start)
+
+    def _bisect(self, offset: int, length: int) -> bytes:
+        """A range that dd could not read: by halves, down to the sectors."""
+        if length <= SECTOR:
+            self.bad.append((offset, length))
+            return bytes(length)
+        self._drain()
+        half = max(SECTOR, length // (2 * SECTOR) * SECTOR)
+        parts = []
+        for start, count in ((offset, half), (offset + half, length - half)):
+            self._remote.ask(start, count)
+            data, whole = self._remote.take()
+            parts.append(data if whole else self._bisect(start, count))
+        return b"".join(parts)
+
+    def _drain(self) -> None:
+        while self._remote.asked:
+            self._remote.take()
+
+
+class Local:
+    """A Channel to the reader's program in a thread here."""
+
+    def __init__(self, names: dict[str, Any], remote: Remote) -> None:
+        self._remote = remote
+        theirs, ours = os.pipe()
+        answers, told = os.pipe()
+        self.stdin: BinaryIO = os.fdopen(ours, "wb", 0)
+        self.stdout: BinaryIO = os.fdopen(answers, "rb")
+        self._thread = threading.Thread(target=self._serve, args=(names, theirs, told), daemon=True)
+        self._thread.start()
+
+    def _serve(self, names: dict[str, Any], source: int, sink: int) -> None:
+        try:
+            names["serve"]("reader", names["handlers"], source, sink)
+        finally:
+            os.close(source)
+            os.close(sink)
+
+    def wait(self, timeout: float) -> int:
+        """Its end."""
+        self._thread.join(timeout)
+        return 0
+
+    def errors(self) -> str:
+        """It has no standard error of its own."""
+        return ""
+
+    def kill(self) -> None:
+        """End it: its disk and its orders are gone."""
+        self._remote.kill()
+        self.stdin.close()
+
+    def close(self) -> None:
+        """End it and give up the pipes."""
+        self.kill()
+        self._thread.join(10)
+        self.stdout.close()
+
+
+class DdSession(Session):
+    """``received`` and ``sent`` are what crossed the network."""
+
+    def __init__(self, host: str, channel: Local, remote: Remote) -> None:
+        self._remote = remote
+        super().__init__(host, "reader", channel)
+
+    @property
+    def received(self) -> int:
+        """Bytes from the source."""
+        return self._remote.received
+
+    @received.setter
+    def received(self, _: int) -> None:
+        pass
+
+    @property
+    def sent(self) -> int:
+        """Bytes to the source."""
+        return self._remote.sent
+
+    @sent.setter
+    def sent(self, _: int) -> None:
+        pass
+
+
+def _program(remote: Remote) -> dict[str, Any]:
+    """The reader's names, with another disk below them and nothing that touches the controller."""
+    names: dict[str, Any] = {"__name__": "agent"}
+    exec(compile(program("reader"), "reader", "exec"), names)  # noqa: S102 - our own program
+    refused: Callable[[str], Exception] = names["Refused"]
+    plain = names["areas"]
+
+    def device(path: str) -> Disk:
+        try:
+            return Guarded(remote, path, refused)
+        except OutsideFailed as fault:
+            raise refused(fault.message) from fault
+
+    def areas(read: Callable[[int, int], bytes], size: int, final: bool) -> list[tuple[Any, ...]]:
+        return [
+            (*area[:3], f"{area[3]}, read by dd", *area[4:]) for area in plain(read, size, final)
+        ]
+
+    names.update(Device=device, FORKS=False, politely=lambda: None, areas=areas, TASK=TASK)
+    names["Crew"] = _announcing(names)
+    names["holders"] = lambda _: []
+    return names
+
+
+def _announcing(names: dict[str, Any]) -> Callable[..., Any]:
+    """The reader's crew, telling the disk what will be read as soon as that is known."""
+    plain: Any = names["Crew"]
+
+    class Crew(plain):  # type: ignore[misc]
+        def __init__(self, link: Any, device: Disk, *rest: Any) -> None:
+            super().__init__(link, device, *rest)
+            self.count, self.device = AHEAD, device
+
+        def give(self, order: bytes) -> None:
+            super().give(order)
+            size = struct.calcsize(names["ORDER"])
+            count = struct.unpack(names["ORDER"], order[:size])[3]
+            flat = struct.unpack(f"!{2 * count}Q", order[size : size + 16 * count])
+            self.device.expect(list(zip(flat[::2], flat[1::2], strict=True)))
+
+    return Crew
+
+
+class Guarded(Disk):
+    """A Disk whose failures the reader's program can tell."""
+
+    def __init__(self, remote: Remote, path: str, refused: Callable[[str], Exception]) -> None:
+        self._refused = refused
+        super().__init__(remote, path)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """As of a Disk."""
+        try:
+            return super().read(offset, length)
+        except OutsideFailed as fault:
+            raise self._refused(fault.message) from fault
+
+
+@contextmanager
+def reading(host: Host, report: Report = silent) -> Iterator[Session]:
+    """A greeted reader for ``host``: there, if it has a Python, else here, with dd there."""
+    with ExitStack() as stack:
+        try:
+            agent = stack.enter_context(session(host, "reader"))
+        except NoPython:
+            report(Event(Kind.NOTE, f"reader on {host.name}", text=NO_PYTHON))
+            agent = stack.enter_context(by_dd(host))
+        yield agent
+
+
+@contextmanager
+def by_dd(host: Host) -> Iterator[Session]:
+    """A greeted reader here, over dd on ``host``."""
+    with host.stream(("sh", "-c", SERVER)) as channel:
+        remote = Remote(channel, host.name)
+        local = Local(_program(remote), remote)
+        try:
+            agent = DdSession(host.name, local, remote)
+            agent.greet()
+            agent.hello = replace(agent.hello, python="dd", cpus=1)
+            yield agent
+        finally:
+            local.close()

@@ -1,0 +1,67 @@
+"""Several connections share one disk."""
+
+from pathlib import Path
+
+import pytest
+
+from adapters.local import LocalHost
+from migrate import transfer, transfer_lane, transfer_speed, transfer_wire
+from migrate.transfer import Options
+from migrate.transfer_manifest import Journal
+from tests.unit.transfer import estate, images
+
+STRIPE = 2 * images.MIB
+
+
+@pytest.fixture
+def striped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stripes so narrow that a small disk has many."""
+    monkeypatch.setattr(transfer_lane, "STRIPE", STRIPE)
+    plain = transfer_wire.program
+
+    def program(role: str) -> bytes:
+        return plain(role).replace(b"STRIPE = 256 * 1048576", b"STRIPE = %d" % STRIPE)
+
+    monkeypatch.setattr(transfer_wire, "program", program)
+
+
+@pytest.mark.usefixtures("striped")
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_several_connections_bring_one_disk_bit_for_bit(tmp_path: Path, count: int) -> None:
+    old = estate.make(tmp_path, estate.disk(tmp_path, 24 * images.MIB))
+    options = Options(connections=count)
+    (full,) = transfer.copy(old.source, old.target, old.plan, old.folder, "full", options)
+    estate.change(old.disk, 1)
+    (delta,) = transfer.copy(old.source, old.target, old.plan, old.folder, "delta", options)
+    estate.change(old.disk, 2)
+    result = transfer.finish(old.source, old.target, old.plan, old.folder, options)
+    assert old.replica.read_bytes() == old.expected()
+    used = sum(end - start for start, end in images.extents(old.disk))
+    assert full.used == used == result.disks[0].used
+    assert full.wire < 1.03 * used
+    assert 0 < delta.sent < 2 * images.MIB
+
+
+@pytest.mark.usefixtures("striped")
+def test_a_pass_of_several_connections_goes_on_where_the_slowest_was(tmp_path: Path) -> None:
+    old = estate.make(tmp_path, estate.disk(tmp_path, 24 * images.MIB))
+    options = Options(connections=3)
+    transfer.copy(old.source, old.target, old.plan, old.folder, "full", options)
+    journal = old.folder / "disks" / "old-sda.journal"
+    lines = journal.read_text().splitlines()
+    assert '"end"' in lines[-1]
+    journal.write_text("\n".join(lines[:-1]) + "\n")
+    assert 0 <= Journal(journal).resume("full") <= old.disk.stat().st_size
+    transfer.copy(old.source, old.target, old.plan, old.folder, "full", options)
+    transfer.finish(old.source, old.target, old.plan, old.folder)
+    assert old.replica.read_bytes() == old.expected()
+
+
+def test_more_connections_are_taken_only_while_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer_speed, "SAMPLE", images.MIB)
+    assert transfer_speed.connections(LocalHost("old")) >= 1
+    rates = {1: 100.0, 2: 190.0, 4: 210.0, 8: 400.0}
+    monkeypatch.setattr(transfer_speed, "_rate", lambda found: rates[len(found)])
+    with transfer_speed.readers(LocalHost("old"), 1) as (reader,):
+        processors = reader.hello.cpus
+    assert transfer_speed.connections(LocalHost("old")) == min(2, processors)
