@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from commands import mirror_media
+from commands import mirror_export, mirror_media
 from commands.background import Serving, announce, detach, end, running
 from commands.console import show_findings
 from commands.mirror_result import FILE, dry_and_json, pinned, publishing, show_built
@@ -28,6 +28,8 @@ def mirror() -> None:
 
 mirror.add_command(mirror_media.add)
 mirror.add_command(mirror_media.remove)
+mirror.add_command(mirror_export.export)
+mirror.add_command(mirror_export.repository_file)
 
 
 @mirror.command()

@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from isomirror.build import build
 from isomirror.release import current
 from isomirror.serve import Catalogue
 from tests.unit.isomirror.conftest import Discs, query
+from tests.unit.isomirror.victim import die_before
 
 KILLS = 12
 
@@ -61,32 +61,10 @@ def test_a_build_killed_at_any_moment_publishes_all_or_nothing(
 def build_and_die(mirror: Path, discs: Discs, effect: int) -> bool:
     """Build in a process that kills itself right before its n-th effect on the mirror's files;
     False when it came to its end before that."""
-    child = os.fork()
-    if child == 0:
-        try:
-            _count_effects(mirror, effect)
-            build((discs.one, discs.two), mirror, silent, fingerprint=discs.key.fingerprint)
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
-def _count_effects(mirror: Path, effect: int) -> None:
-    seen = 0
-
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal seen
-        if event not in ("open", "os.rename", "os.symlink", "os.remove", "os.mkdir", "os.rmdir"):
-            return
-        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & os.O_CREAT):
-            return
-        if not any(str(mirror) in str(argument) for argument in arguments):
-            return
-        seen += 1
-        if seen == effect:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
+    pin = discs.key.fingerprint
+    return die_before(
+        effect, mirror, lambda: build((discs.one, discs.two), mirror, silent, fingerprint=pin)
+    )
 
 
 def test_a_build_killed_before_each_of_its_effects_publishes_all_or_nothing(
