@@ -244,6 +244,8 @@ class Local:
     def _serve(self, names: dict[str, Any], source: int, sink: int) -> None:
         try:
             names["serve"]("reader", names["handlers"], source, sink)
+        except OutsideFailed as fault:
+            names["complain"](names["Link"](source, sink), fault.message, 0)
         finally:
             os.close(source)
             os.close(sink)
@@ -299,21 +301,20 @@ def _program(remote: Remote) -> dict[str, Any]:
     """The reader's names, with another disk below them and nothing that touches the controller."""
     names: dict[str, Any] = {"__name__": "agent"}
     exec(compile(program("reader"), "reader", "exec"), names)  # noqa: S102 - our own program
-    refused: Callable[[str], Exception] = names["Refused"]
     plain = names["areas"]
-
-    def device(path: str) -> Disk:
-        try:
-            return Guarded(remote, path, refused)
-        except OutsideFailed as fault:
-            raise refused(fault.message) from fault
 
     def areas(read: Callable[[int, int], bytes], size: int, final: bool) -> list[tuple[Any, ...]]:
         return [
             (*area[:3], f"{area[3]}, read by dd", *area[4:]) for area in plain(read, size, final)
         ]
 
-    names.update(Device=device, FORKS=False, politely=lambda: None, areas=areas, TASK=TASK)
+    names.update(
+        Device=lambda path: Disk(remote, path),
+        FORKS=False,
+        politely=lambda: None,
+        areas=areas,
+        TASK=TASK,
+    )
     names["Crew"] = _announcing(names)
     names["holders"] = lambda _: []
     return names
@@ -336,21 +337,6 @@ def _announcing(names: dict[str, Any]) -> Callable[..., Any]:
             self.device.expect(list(zip(flat[::2], flat[1::2], strict=True)))
 
     return Crew
-
-
-class Guarded(Disk):
-    """A Disk whose failures the reader's program can tell."""
-
-    def __init__(self, remote: Remote, path: str, refused: Callable[[str], Exception]) -> None:
-        self._refused = refused
-        super().__init__(remote, path)
-
-    def read(self, offset: int, length: int) -> bytes:
-        """As of a Disk."""
-        try:
-            return super().read(offset, length)
-        except OutsideFailed as fault:
-            raise self._refused(fault.message) from fault
 
 
 @contextmanager

@@ -181,9 +181,10 @@ RULES: tuple[Rule[Subject], ...] = (
     ),
     Rule(
         "app.no_interpreter",
-        "No Python was found for the reader",
-        Severity.BLOCKER,
-        "Install the distribution's python package, or put an interpreter on the root's PATH.",
+        "No Python was found for the reader: dd will read the disks",
+        Severity.WARNING,
+        "Plan for it: every pass carries all that is in use, uncompressed, and so does the last. "
+        "With the distribution's python package only changes cross the network.",
         _interpreter,
     ),
 )
