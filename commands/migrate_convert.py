@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from adapters import nbdkit_device
 from adapters.local import LocalHost
 from adapters.machine import look
 from commands.connect import Case, open_case, site_option
@@ -43,7 +44,9 @@ def converted(case: Case, report: Report) -> Converted:
     transfer.read(case.folder)
     digest = hashlib.sha256((case.folder / "transfer.json").read_bytes()).hexdigest()
     login, node = case.node_login(plan.hypervisor), case.node_host(plan.hypervisor)
-    share = Share(f"{login.user}@{login.address}", case.ssh_program(login))
+    share = Share(
+        f"{login.user}@{login.address}", case.ssh_program(login), Path(nbdkit_device.__file__)
+    )
     try:
         return run_conversion(
             plan,

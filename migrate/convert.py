@@ -1,16 +1,19 @@
 """Conversion: the replica is read and never written; everything virt-v2v changes lands in a small
 qcow2 overlay, made on this machine and then put beside the replica.
 
-The replica is read over ssh (sshfs, read-only). Running again starts the conversion anew unless
-its verified result is there: conversion has no half-way worth keeping.
+The replica is read over ssh: a file through sshfs, a block device through nbdkit, both read-only.
+Running again starts the conversion anew unless its verified result is there: conversion has no
+half-way worth keeping.
 """
 
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from time import monotonic
 
@@ -20,6 +23,7 @@ from core.ports import Channel, Host
 from core.progress import Meter, Report, track
 from core.state import publish, publish_model
 from migrate.plan import DiskPlan, Plan
+from migrate.transfer_wire import python_of
 
 VERSION = 1
 STEPS = 14  # messages of a usual conversion; only the bar's end depends on it
@@ -27,6 +31,7 @@ MESSAGE = re.compile(r"\[ *\d+\.\d\] (.+)")
 # A conversion must not outlive a killed controller, nor may the servers that virt-v2v starts: root
 # gives them a process namespace, which ends as a whole. Others can only end virt-v2v itself.
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+LISTEN = 20.0  # seconds that nbdkit may take until it listens
 CONTAINER = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 
 
@@ -50,10 +55,11 @@ class Converted(Document):
 @dataclass(frozen=True, slots=True)
 class Share:
     """How this machine reads the pool: sshfs to ``login`` (user@address), by ``program``, which is
-    ssh with the pinned host key."""
+    ssh with the pinned host key. ``plugin`` is for nbdkit, which reads block devices."""
 
     login: str
     program: Path
+    plugin: Path
 
     def argv(self, remote: str, mountpoint: Path) -> tuple[str, ...]:
         """Mount ``remote`` read-only."""
@@ -89,8 +95,12 @@ def convert(
     with track(report, f"convert {plan.host}", STEPS) as meter:
         _clean(local, work)
         work.mkdir(parents=True)
-        with _mounted(local, share, plan.pool_path, work / "pool") as pool:
-            overlays = tuple(_overlay(local, disk, pool, work) for disk in plan.disks)
+        with ExitStack() as open_:
+            backings = _backings(local, node, share, plan, work, open_)
+            overlays = tuple(
+                _overlay(local, work / disk.overlay, backing)
+                for disk, backing in zip(plan.disks, backings, strict=True)
+            )
             meter.advance(text="overlay made")
             log = _run_v2v(local, work, plan, overlays, meter, kvm=kvm)
         publish(folder / "convert.log", log)
@@ -144,15 +154,64 @@ def _mounted(local: Host, share: Share, remote: str, mountpoint: Path) -> Iterat
         local.run(("fusermount3", "-u", "-z", str(mountpoint)))
 
 
-def _overlay(local: Host, disk: DiskPlan, pool: Path, work: Path) -> Path:
-    """An empty overlay in the old format, which qemu-kvm 0.12 reads, on the mounted replica."""
-    replica, overlay = pool / disk.replica, work / disk.overlay
-    if not replica.exists():
-        raise OutsideFailed(
-            f"the pool has no {disk.replica}", hint="`groundlift migrate transfer` brings it there"
-        )
+def _backings(
+    local: Host, node: Host, share: Share, plan: Plan, work: Path, open_: ExitStack
+) -> tuple[str, ...]:
+    """The replicas as this machine's qemu can read them, until ``open_`` ends."""
+    backings = []
+    pool = work / "pool"
+    if any(not disk.device for disk in plan.disks):
+        open_.enter_context(_mounted(local, share, plan.pool_path, pool))
+    for disk in plan.disks:
+        if disk.device:
+            socket = work / f"{disk.overlay}.socket"
+            open_.enter_context(_device(local, node, share, disk.device, socket))
+            backings.append(f"nbd+unix:///?socket={socket}")
+        elif not (pool / disk.replica).exists():
+            raise OutsideFailed(
+                f"the pool has no {disk.replica}",
+                hint="`groundlift migrate transfer` brings it there",
+            )
+        else:
+            backings.append(str(pool / disk.replica))
+    return tuple(backings)
+
+
+@contextmanager
+def _device(local: Host, node: Host, share: Share, device: str, socket: Path) -> Iterator[None]:
+    """nbdkit on ``socket``, which reads ``device`` of the hypervisor and keeps what it has read."""
+    program = resources.files("migrate").joinpath("agent", "served.py").read_text()
+    remote = shlex.join((python_of(node), "-u", "-c", program, device))
+    words = tuple(f"word={word}" for word in (str(share.program), share.login, remote))
+    cache = ("--filter=cache", "cache=unsafe", "cache-on-read=true")
+    argv = (*DIE_WITH_US, "env", f"TMPDIR={socket.parent}", "nbdkit", "-f", "-r", "-U", str(socket),
+            *cache[:1], "python", str(share.plugin), *words, *cache[1:])  # fmt: skip
+    with local.stream(argv) as channel:
+        _wait_for(socket, channel, f"{share.login}:{device}")
+        yield
+
+
+def _wait_for(socket: Path, channel: Channel, where: str) -> None:
+    end = monotonic() + LISTEN
+    while not socket.is_socket():
+        with suppress(OutsideFailed):  # not ended yet: that is what one hopes for
+            channel.wait(0.05)
+            break
+        if monotonic() > end:
+            break
+    else:
+        return
+    channel.kill()
+    raise OutsideFailed(
+        f"the device can't be read over ssh: {channel.errors().strip()[-300:]}", where=where,
+        hint="./setup installs nbdkit and its Python plugin",
+    )  # fmt: skip
+
+
+def _overlay(local: Host, overlay: Path, backing: str) -> Path:
+    """An empty overlay in the old format, which qemu-kvm 0.12 reads, on the replica."""
     _must(local, ("qemu-img", "create", "-q", "-f", "qcow2", "-o", "compat=0.10", "-F", "raw",
-                  "-b", str(replica), str(overlay)))  # fmt: skip
+                  "-b", backing, str(overlay)))  # fmt: skip
     return overlay
 
 
@@ -214,8 +273,9 @@ def _source_xml(plan: Plan, overlays: tuple[Path, ...]) -> str:
 
 
 def _place(plan: Plan, disk: DiskPlan, local: Host, node: Host, overlay: Path) -> int:
-    """Point the overlay at the bare name of the replica and bring it into the pool."""
-    _must(local, ("qemu-img", "rebase", "-u", "-F", "raw", "-b", disk.replica, str(overlay)))
+    """Point the overlay at the replica as the hypervisor has it, and bring it into the pool."""
+    replica = disk.device or disk.replica  # a bare name stays right when the pool moves
+    _must(local, ("qemu-img", "rebase", "-u", "-F", "raw", "-b", replica, str(overlay)))
     node.upload(overlay, f"{plan.pool_path}/{disk.overlay}")
     return overlay.stat().st_size
 
