@@ -5,10 +5,11 @@ Several lanes share a disk by stripes; each checks the place of every frame it g
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from core.errors import OutsideFailed
+from migrate.transfer_index import Index, Place
 from migrate.transfer_manifest import Manifest
 from migrate.transfer_wire import CHUNK, Frame, Kind, Session
 
@@ -42,6 +43,7 @@ class Hub(Protocol):
 
     alive: float
     done: bool
+    index: Index | None
 
     @property
     def manifest(self) -> Manifest: ...
@@ -58,6 +60,35 @@ class Hub(Protocol):
         self, lane: "Lane", offset: int, length: int, digests: bytes, head: bytes, body: bytes
     ) -> None: ...
     def clear(self, lane: "Lane", start: int, end: int) -> None: ...
+    def copy(
+        self, lane: "Lane", offset: int, digest: bytes, place: Place, told: Callable[[bool], None]
+    ) -> None: ...
+
+
+class _Offer:
+    """One question of a reader, answered when the last of its chunks is looked for."""
+
+    def __init__(self, lane: "Lane", base: int, count: int) -> None:
+        self._lane, self._base, self.count = lane, base, count
+        self._left = count
+        self._wanted = bytearray(b"\1" * count)
+        self._copied: dict[int, bytes] = {}
+        self._lock = threading.Lock()
+
+    def teller(self, number: int, offset: int, digest: bytes) -> Callable[[bool], None]:
+        """What the writer's word on one chunk is told to."""
+        return lambda had: self.settle(number, offset, digest if had else b"")
+
+    def settle(self, number: int, offset: int, digest: bytes) -> None:
+        """One chunk is looked for; ``digest`` when it was found."""
+        with self._lock:
+            if digest:
+                self._wanted[number] = 0
+                self._copied[offset] = digest
+            self._left -= 1
+            whole = not self._left
+        if whole:
+            self._lane.answered(self._base, bytes(self._wanted), self._copied)
 
 
 class Lane:
@@ -70,6 +101,7 @@ class Lane:
         self._end = hub.order.start  # of the last frame
         self._owed = 0
         self._last: Frame | None = None
+        self._copied: dict[int, bytes] = {}  # digests of chunks that the writer had, not yet SAME
         self.safe = hub.order.start  # up to here the writer has synced all
         self.chunks = self.bad = self.used = self.total = 0
         self.areas = ""
@@ -91,6 +123,7 @@ class Lane:
             Kind.SAME: self._same,
             Kind.POSITION: self._moved,
             Kind.BAD: self._unreadable,
+            Kind.OFFER: self._offered,
         }
         while (frame := self._reader.receive()).kind is not Kind.END:
             handler = handlers.get(frame.kind)
@@ -124,6 +157,7 @@ class Lane:
             workers=order.workers,
             lane=self._number,
             lanes=self._hub.lanes,
+            offer=int(self._hub.index is not None),
         )
         self._reader.send(Kind.CREDIT, offset=self._hub.window)
 
@@ -178,8 +212,7 @@ class Lane:
         in the manifest."""
         self._advance(frame)
         manifest = self._hub.manifest
-        runs = manifest.runs(frame.offset, frame.offset + frame.length)
-        digests = b"".join(known for _, _, known in runs)
+        digests = self._known(frame.offset, frame.length)
         found = hashlib.new(manifest.algorithm, digests, usedforsecurity=False).digest()
         if found != frame.payload:
             manifest.withdraw(frame.offset, frame.length)
@@ -190,6 +223,41 @@ class Lane:
         if self._owed > CHUNK:
             self.pay(self._owed)
             self._owed = 0
+
+    def _known(self, offset: int, length: int) -> bytes:
+        """The digests of a span's known chunks: the manifest's, and those just copied."""
+        manifest = self._hub.manifest
+        width = manifest.width
+        digests = manifest.get(offset, length)
+        chunks = [digests[at : at + width] for at in range(0, len(digests), width)]
+        for number, chunk in enumerate(chunks):
+            if self._copied and chunk == manifest.none:
+                chunks[number] = self._copied.get(offset + number * CHUNK, chunk)
+            self._copied.pop(offset + number * CHUNK, None)
+        return b"".join(chunk for chunk in chunks if chunk != manifest.none)
+
+    def _offered(self, frame: Frame) -> None:
+        """Chunks that the reader would send: those that the writer finds at its side it need not.
+        The answer tells for each whether it is wanted."""
+        index, width, size = self._hub.index, self._hub.manifest.width, 8 + self._hub.manifest.width
+        if index is None or not frame.payload or len(frame.payload) % size:
+            raise self._reader.failed("an offer that is none")
+        offer = _Offer(self, frame.offset, len(frame.payload) // size)
+        for number in range(offer.count):
+            entry = frame.payload[number * size : (number + 1) * size]
+            offset, digest = int.from_bytes(entry[:8], "big"), entry[8 : 8 + width]
+            place = index.find(digest)
+            if offset % CHUNK or not self._end <= offset < self._hub.manifest.size:
+                raise self._reader.failed("an offer has an impossible place")
+            if place is None or self._foreign(offset):
+                offer.settle(number, offset, b"")
+            else:
+                self._hub.copy(self, offset, digest, place, offer.teller(number, offset, digest))
+
+    def answered(self, base: int, wanted: bytes, copied: dict[int, bytes]) -> None:
+        """All chunks of an offer are looked for."""
+        self._copied.update(copied)
+        self._reader.send(Kind.ANSWERED, wanted, base)
 
     def _unreadable(self, frame: Frame) -> None:
         self.bad += 1

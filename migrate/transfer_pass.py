@@ -9,15 +9,17 @@ crash can cost.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from core.errors import OutsideFailed, Problem
 from core.progress import Meter, Report, Unit, track
 from core.quantities import duration, size
+from migrate.transfer_index import Index, Place
 from migrate.transfer_lane import Lane
 from migrate.transfer_manifest import Journal, Manifest
-from migrate.transfer_wire import CHUNK, Kind, Session
+from migrate.transfer_reread import verify
+from migrate.transfer_wire import CHUNK, Frame, Kind, Session
 
 WINDOW = 48 * 1024 * 1024
 STALL = 1800.0  # seconds without a sign of life
@@ -63,13 +65,15 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Sent:
-    """A frame that the writer has not acknowledged yet."""
+    """A frame that the writer has not acknowledged yet. ``end`` is 0 where later frames may lie
+    before it."""
 
     lane: Lane
     offset: int
     end: int
     digests: bytes
     cost: int
+    told: Callable[[bool], None] | None = None
 
 
 @dataclass(slots=True)
@@ -91,12 +95,15 @@ class Pump:
         manifest: Manifest,
         journal: Journal,
         order: Order,
+        index: Index | None = None,
     ) -> None:
         self._readers = (readers,) if isinstance(readers, Session) else tuple(readers)
         self._writer = writer
         self._manifest, self._journal, self._order = manifest, journal, order
         self._lanes = [Lane(self, reader, number) for number, reader in enumerate(self._readers)]
+        self.index = index
         self._pending: deque[_Sent] = deque()
+        self._copies: deque[_Sent] = deque()
         self._lock = threading.Lock()
         self._passing = threading.Lock()
         self._acknowledged = 0
@@ -157,6 +164,20 @@ class Pump:
             with self._lock:
                 self._pending.append(_Sent(lane, offset, offset + length, digests, cost))
             self._writer.relay(head, body)
+
+    def copy(
+        self, lane: Lane, offset: int, digest: bytes, place: Place, told: Callable[[bool], None]
+    ) -> None:
+        """Let the writer look whether it has a chunk, and take it from there."""
+        length = min(CHUNK, self._manifest.size - offset)
+        self._manifest.withdraw(offset, length)
+        with self._passing:
+            sent = _Sent(lane, offset, 0, digest, 0, told)
+            with self._lock:
+                self._pending.append(sent)
+                self._copies.append(sent)
+            payload = digest + place.offset.to_bytes(8, "big") + place.replica.encode()
+            self._writer.send(Kind.COPY, payload, offset, length)
 
     def clear(self, lane: Lane, start: int, end: int) -> None:
         """Chunks that are not in use: zeros in the replica, too. Those that never were are zeros
@@ -271,6 +292,9 @@ class Pump:
     def _acknowledge(self) -> None:
         try:
             while (frame := self._writer.receive()).kind is not Kind.FLUSH:
+                if frame.kind is Kind.COPIED:
+                    self._copied(frame)
+                    continue
                 if frame.kind is not Kind.ACK:
                     raise self._writer.failed(f"{frame.kind.name} came where ACK should have")
                 self.alive = time.monotonic()
@@ -280,6 +304,15 @@ class Pump:
         except Problem as fault:
             self._faults.writer = self._full(fault)
             raise self._faults.writer from fault
+
+    def _copied(self, frame: Frame) -> None:
+        with self._lock:
+            sent = self._copies.popleft() if self._copies else None
+        if sent is None or sent.told is None or sent.offset != frame.offset:
+            raise self._writer.failed("it copied what was not asked for")
+        if not frame.length:
+            sent.digests = b""
+        sent.told(bool(frame.length))
 
     def _commit(self, upto: int) -> None:
         costs: dict[Lane, int] = {}
@@ -292,7 +325,7 @@ class Pump:
             if sent.digests:
                 self._manifest.put(sent.offset, sent.digests)
             costs[sent.lane] = costs.get(sent.lane, 0) + sent.cost
-            sent.lane.safe = sent.end
+            sent.lane.safe = max(sent.lane.safe, sent.end)
         self._settle()
         self._manifest.sync()
         self._journal.add("upto", at=min(lane.safe for lane in self._lanes))
@@ -357,33 +390,4 @@ class Pump:
             lane.close()
 
 
-def verify(writer: Session, manifest: Manifest, report: Report) -> tuple[int, list[int]]:
-    """Let the target read itself back. (chunks compared, offsets of those that differ)"""
-    compared, asked, different = 0, 0, []
-    questions, total = _questions(manifest), manifest.known() * CHUNK
-    with track(report, f"read back {manifest.path.stem}", total, Unit.BYTES) as meter:
-        for number, (offset, length, digests) in enumerate(_questions(manifest)):
-            while asked < number + 16:  # requests are small, and so are the answers
-                ahead = next(questions, None)
-                if ahead is None:
-                    break
-                writer.send(Kind.VERIFY, offset=ahead[0], length=ahead[1])
-                asked += 1
-            frame = writer.expect(Kind.DIGESTS)
-            if frame.offset != offset or len(frame.payload) != len(digests):
-                raise writer.failed("it answered another question")
-            for index in range(0, len(digests), manifest.width):
-                own, other = (d[index : index + manifest.width] for d in (digests, frame.payload))
-                if own != other:
-                    different.append(offset + index // manifest.width * CHUNK)
-            compared += len(digests) // manifest.width
-            meter.advance(length)
-    return compared, different
-
-
-def _questions(manifest: Manifest) -> Iterator[tuple[int, int, bytes]]:
-    for offset, length, digests in manifest.runs(0, manifest.size):
-        for start in range(0, length, 64 * CHUNK):
-            at = start // CHUNK * manifest.width
-            size_ = min(64 * CHUNK, length - start)
-            yield offset + start, size_, digests[at : at + 64 * manifest.width]
+__all__ = ["Order", "Outcome", "Pump", "verify"]

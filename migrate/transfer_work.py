@@ -1,6 +1,7 @@
 """The two agents at work on one disk: reader at the source, writer at the target, and the
 manifest and journal between them."""
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from core.ports import Host
 from core.progress import Report
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_dd import reading
+from migrate.transfer_index import ALGORITHM, Index, path_of
 from migrate.transfer_manifest import WIDTHS, Journal, Manifest
 from migrate.transfer_pass import Order, Outcome, Pump
 from migrate.transfer_speed import connections, readers
@@ -26,7 +28,8 @@ class Options:
     zlib, without it the reader measures what pays; ``again`` goes on with a replica that was
     finished before; ``workers`` are processes at the source, 0: by its processors; ``slowdown``
     is how much slower the reader may become for a busy disk's sake, 0: it does not look;
-    ``connections`` share the disk, 0: as many as were measured to pay."""
+    ``connections`` share the disk, 0: as many as were measured to pay; ``index`` asks the
+    pool for chunks that it may hold already."""
 
     rate: int = 0
     compress: bool = False
@@ -34,6 +37,7 @@ class Options:
     workers: int = 0
     slowdown: float = 4.0
     connections: int = 0
+    index: bool = True
 
 
 DEFAULTS = Options()
@@ -50,7 +54,8 @@ class Work:
     journal: Journal
     room: int
     published: bool
-    pool: str = ""
+    pool: str
+    index: Path
 
     def walk(self, kind: str, options: Options, report: Report) -> Outcome:
         order = Order(
@@ -65,9 +70,23 @@ class Work:
             workers=options.workers,
             slowdown=options.slowdown,
         )
-        with readers(self.source, self._connections(kind, options), report) as found:
-            pump = Pump(found, self.writer, self.manifest, self.journal, order)
-            return pump.run(report)
+        count = self._connections(kind, options)
+        with readers(self.source, count, report) as found, self._index(kind, options) as index:
+            hints = index if index else None
+            pump = Pump(found, self.writer, self.manifest, self.journal, order, hints)
+            outcome = pump.run(report)
+            if index is not None and not self.disk.device:
+                index.add(self.disk.replica, self.manifest)
+        return outcome
+
+    @contextmanager
+    def _index(self, kind: str, options: Options) -> Iterator[Index | None]:
+        """What the pool holds, for the first copy; it goes by SHA-256 alone."""
+        if kind != "full" or not options.index or self.manifest.algorithm != ALGORITHM:
+            yield None
+            return
+        with contextlib.closing(Index(self.index)) as index:
+            yield index
 
     def _connections(self, kind: str, options: Options) -> int:
         """As told; else as was measured before the first copy, which is done for large disks."""
@@ -107,7 +126,11 @@ def opened(
             try:
                 room = answer.number("free") + answer.number("allocated")
                 published = bool(answer.number("published"))
-                yield Work(source, writer, disk, manifest, journal, room, published, plan.pool_path)
+                index = path_of(folder, plan.pool, plan.pool_path)
+                yield Work(
+                    *(source, writer, disk, manifest, journal, room, published),
+                    *(plan.pool_path, index),
+                )
             finally:
                 manifest.close()
             writer.bye()

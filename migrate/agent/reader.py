@@ -14,6 +14,7 @@ import sys
 REPORT_EVERY = 16 * 1048576
 REPORT_SECONDS = 1.0
 RUN = 16 * 1048576
+HELD = 8  # tasks whose chunks the target is asked for: 8 MiB at most
 STRIPE = 256 * 1048576  # of the disk: what one of several connections takes at a time
 
 
@@ -74,10 +75,12 @@ class Pass:
         count = int(fields.get("workers", "0")) or min(processors(), 4)
         self.calm = Calm(float(fields.get("slowdown", "0")))
         self.credit, self.manifest = 0, Manifest()
+        self.offers = fields.get("offer") == "1"
+        self.held, self.answers = [], {}  # answers of workers whose chunks are offered: in order
         self.run = None  # [kind, start, end, [digests]] of SAME or ZERO, not yet told
         self.breaks, self.cursor = [], self.start
         self.told, self.clock = 0, ticks()
-        self.used, self.sent, self.bad, self.took = 0, 0, 0, 0
+        self.used, self.sent, self.bad, self.took, self.serial = 0, 0, 0, 0, 0
         self.began, self.paid = ticks(), 0
         self.path = fields["device"]
         self.crew = Crew(link, device, self.path, self.new, count)
@@ -91,6 +94,8 @@ class Pass:
                 self.credit += offset
             elif kind == MANIFEST:
                 self.manifest.add(offset, length, payload)
+            elif kind == ANSWERED and self.offers:
+                self.answers[offset] = payload
             else:
                 raise Refused("unexpected frame %d during a pass" % kind)
             seconds = 0
@@ -102,16 +107,14 @@ class Pass:
                 continue
             self.listen(0)
             if self.manifest.upto < end:
-                while self.crew.taken < self.crew.given:
-                    self.collect()
+                self.drain()
                 self.tell(base)
                 while self.manifest.upto < end:
                     self.listen(None)
             while not self.crew.room():
                 self.collect()
             self.assign(base, end, pieces)
-        while self.crew.taken < self.crew.given:
-            self.collect()
+        self.drain()
         self.flush()
         self.tell(self.device.size)
         self.crew.dismiss()
@@ -132,7 +135,7 @@ class Pass:
             self.cursor = max(self.cursor, stop + -stop % CHUNK)
         shorts = self.manifest.shorts(base, end)
         self.manifest.forget(min(base, self.cursor))
-        order = [struct.pack(ORDER, base, end, self.codec.order(), len(inside),
+        order = [struct.pack(ORDER, base, end, self.codec.order(), int(self.offers), len(inside),
                              len(shorts) // SHORT)]
         for piece in inside:
             order.append(struct.pack("!QQ", piece[0], piece[1]))
@@ -145,7 +148,60 @@ class Pass:
         self.used += figures[1]
         self.took += figures[2]
         self.codec.learn(*figures[5:8])
+        wanted = self.offer(body)
+        if wanted is None:
+            self.tell_all(body, NOTHING)
+        while len(self.held) > HELD:
+            self.release()
+        if self.used - self.told >= REPORT_EVERY or ticks() - self.clock > REPORT_SECONDS:
+            self.tell(self.cursor)
+        self.rest(self.calm.pause(figures[4] / 1e6, figures[3]) / self.crew.count)
+
+    def drain(self):
+        """Everything that was begun."""
+        while self.crew.taken < self.crew.given:
+            self.collect()
+        while self.held:
+            self.release()
+
+    def offer(self, body):
+        """Ask whether the target has the chunks already, and hold the answer of the worker until
+        the controller knows. None when there is nothing to ask and nothing held before it."""
+        digests = []
+        if self.offers:
+            width = len(self.new().digest())
+            for kind, codec, offset, length, payload in records(body):
+                if kind == DATA:
+                    digests.append(struct.pack("!Q", offset) + payload[:width])
+        if not digests and not self.held:
+            return None
+        self.serial += 1
+        self.held.append((self.serial, body))
+        if digests:
+            payload = NOTHING.join(digests)
+            self.pay(HEADER_SIZE + len(payload), 0)
+            self.link.send(OFFER, payload, self.serial)
+            self.credit += HEADER_SIZE + len(payload)  # it ends at the controller
+        else:
+            self.answers[self.serial] = NOTHING
+        return digests
+
+    def release(self):
+        """Tell what is held longest."""
+        serial, body = self.held[0]
+        while serial not in self.answers:
+            self.listen(None)
+        self.held.pop(0)
+        self.tell_all(body, self.answers.pop(serial))
+
+    def tell_all(self, body, wanted):
+        """The records of an answer; chunks that are not wanted lie at the target by now."""
+        width, number = len(self.new().digest()), 0
         for kind, codec, offset, length, payload in records(body):
+            if kind == DATA and wanted:
+                number += 1
+                if wanted[number - 1:number] == ZEROS[:1]:
+                    kind, payload = SAME, payload[:width]
             if kind == DATA:
                 self.flush()
                 self.pay(len(payload) + HEADER_SIZE, length)
@@ -159,9 +215,6 @@ class Pass:
                 raise IOError(offset, text(payload), self.path)
             else:
                 self.gather(kind, offset, offset + length, payload)
-        if self.used - self.told >= REPORT_EVERY or ticks() - self.clock > REPORT_SECONDS:
-            self.tell(self.cursor)
-        self.rest(self.calm.pause(figures[4] / 1e6, figures[3]) / self.crew.count)
 
     def tell(self, position):
         self.flush()

@@ -15,7 +15,7 @@ WINDOW = 4 * CHUNK
 SHORT = 8  # bytes of a digest that tell a changed chunk; the whole digest proves an equal one
 FORKS = hasattr(os, "fork")
 TRIAL = 2  # beside RAW and ZLIB: send raw, but compress one chunk to see what it would bring
-ORDER = "!QQBHH"  # base, end, codec, pieces, short digests
+ORDER = "!QQBBHH"  # base, end, codec, whether each chunk is told alone, pieces, short digests
 ANSWER = "!IQIIIIII"  # size, used, read bytes, reads, µs reading, raw, compressed, µs compressing
 RECORD = "!BBQII"  # kind, codec, offset, length, payload
 RECORD_SIZE = struct.calcsize(RECORD)
@@ -80,7 +80,9 @@ class Hand:
         self.zero = {}
 
     def answer(self, order):
-        base, end, codec, count, shorts = struct.unpack(ORDER, order[:struct.calcsize(ORDER)])
+        base, end, codec, single, count, shorts = struct.unpack(
+            ORDER, order[:struct.calcsize(ORDER)])
+        self.single = single
         at = struct.calcsize(ORDER)
         flat = struct.unpack("!%dQ" % (2 * count), order[at:at + 16 * count])
         self.shorts = order[at + 16 * count:at + 16 * count + SHORT * shorts]
@@ -126,7 +128,7 @@ class Hand:
                 self.used += min(other, stop) - max(one, start)
             kind, digest = self.judge(start, data)
             if kind == DATA:
-                if pending and pending[-1][1] != start:
+                if pending and (self.single or pending[-1][1] != start):
                     self.data(pending, raw, first, pieces)
                     pending = []
                 pending.append((start, stop, digest))
