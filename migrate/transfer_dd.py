@@ -332,7 +332,7 @@ def _announcing(names: dict[str, Any]) -> Callable[..., Any]:
         def give(self, order: bytes) -> None:
             super().give(order)
             size = struct.calcsize(names["ORDER"])
-            count = struct.unpack(names["ORDER"], order[:size])[3]
+            count = struct.unpack(names["ORDER"], order[:size])[-2]
             flat = struct.unpack(f"!{2 * count}Q", order[size : size + 16 * count])
             self.device.expect(list(zip(flat[::2], flat[1::2], strict=True)))
 
