@@ -21,11 +21,14 @@ from pathlib import Path
 
 from core.errors import Blocked, OutsideFailed, UsageProblem
 from isomirror.release import Published, current, plain_files
+from isomirror.repofile import NAME as REPO_FILE
+from isomirror.repofile import repo_file
 from isomirror.repository import Disc, Tree
 
 CONNECTIONS = 128
 IDLE = 30.0  # seconds a connection may say nothing, or take nothing of an answer
 GRACE = 5.0  # seconds that answers under way get when the server stops
+HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(:\d{1,5})?")
 TYPES = {".xml": "text/xml", ".html": "text/html", ".rpm": "application/x-rpm"}
 
 
@@ -74,6 +77,7 @@ class Catalogue:
             tag = f"{published.identity}-{file.name}"
             entry = Entry(str(file), ((0, facts.st_size),), None, facts.st_mtime, tag)
             self._add(str(file.relative_to(release)), entry)
+        self.directories[self.prefix].add(REPO_FILE)
         self.discs = tree.discs
 
     def _add(self, path: str, entry: Entry) -> None:
@@ -218,6 +222,9 @@ class Handler(BaseHTTPRequestHandler):
         entry = catalogue.files.get(path)
         if entry is not None:
             self._file(entry, path, body=body)
+        elif path == catalogue.prefix + REPO_FILE:
+            text = repo_file(self._address() + catalogue.prefix, catalogue.published.keys)
+            self._page(text.encode(), "text/plain; charset=utf-8", body=body)
         elif path in catalogue.directories:
             self._listing(path, body=body)
         elif path + "/" in catalogue.directories:
@@ -239,9 +246,20 @@ class Handler(BaseHTTPRequestHandler):
         )
         title = html.escape(path)
         page = f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1>"
-        raw = f"{page}<ul>{rows}</ul>\n".encode()
+        self._page(f"{page}<ul>{rows}</ul>\n".encode(), "text/html; charset=utf-8", body=body)
+
+    def _address(self) -> str:
+        """How the client called this server; what it says about itself is believed when it looks
+        like a host and a port."""
+        host = self.headers.get("Host", "")
+        if not HOST.fullmatch(host):
+            address, port = self.connection.getsockname()[:2]
+            host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        return f"http://{host}"
+
+    def _page(self, raw: bytes, kind: str, *, body: bool) -> None:
         self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
         if body:

@@ -250,3 +250,34 @@ def test_a_checksum_file_without_sums_is_a_bad_document(
     (tmp_path / "sums").write_text("nothing here\n")
     with pytest.raises(BadDocument, match="no checksums"):
         added(mirror, extras, stranger, sums=tmp_path / "sums")
+
+
+def test_the_served_repo_file_names_every_key_and_the_address_it_was_asked_at(
+    tmp_path: Path, mirror: Path, extras: Path, stranger: Key, serve: Callable[[Path], str]
+) -> None:
+    added(mirror, extras, stranger, name="more")
+    url = serve(mirror)
+    for host, base in (
+        ("mirror.example:80", "http://mirror.example:80/" + url.split("/", 3)[3]),
+        ("x/../\\evil", url),
+    ):
+        asked = urllib.request.Request(url + "groundlift.repo", headers={"Host": host})
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            text = answer.read().decode()
+        assert f"baseurl={base}\n" in text
+        keys = f"{base}RPM-GPG-KEY-CentOS-6 {base}RPM-GPG-KEY-more"
+        assert f"gpgcheck=1\ngpgkey={keys}\n" in text
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert b'href="groundlift.repo"' in answer.read()
+    conf = tmp_path / "yum.repos.d"
+    conf.mkdir()
+    (conf / "groundlift.repo").write_text(text)  # a client has no more than that
+    (tmp_path / "dnf.conf").write_text(
+        f"[main]\ncachedir={tmp_path}/c\npersistdir={tmp_path}/p\nreposdir={conf}\n"
+        f"logdir={tmp_path}\n"
+    )
+    root = ("--releasever=6", "--installroot", str(tmp_path / "r"))
+    listed = sh(
+        "dnf", "-q", "-c", str(tmp_path / "dnf.conf"), *root, "repoquery", "--qf", "%{name}"
+    )
+    assert sorted(listed.split()) == ALL

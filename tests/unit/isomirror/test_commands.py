@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from commands.background import running
-from tests.unit.isomirror.conftest import Discs
+from tests.unit.isomirror.conftest import Discs, Key
 
 ROOT = Path(__file__).parents[3]
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -139,3 +139,32 @@ def test_a_full_disk_is_the_outside_s_fault_and_publishes_nothing(
     assert (done.returncode, "can't write the repository" in done.stderr) == (4, True)
     assert call("status").stdout == "nothing is published\n"
     assert call("build", str(discs.one), str(discs.two), *pin).returncode == 0
+
+
+def test_a_medium_is_added_told_of_exported_and_removed(
+    call: Call, discs: Discs, pin: tuple[str, ...], extras: Path, stranger: Key, tmp_path: Path
+) -> None:
+    call("build", str(discs.one), str(discs.two), *pin)
+    with_key = ("--key", str(stranger.public), "--fingerprint", stranger.fingerprint)
+    dry = call("add", str(extras), *with_key, "--name", "more", "--dry-run")
+    assert (dry.returncode, "the medium is good" in dry.stdout) == (0, True)
+    done = call("add", str(extras), *with_key, "--name", "more")
+    assert (done.returncode, done.stdout.split(":")[1][:11]) == (0, " 6 packages"), done
+    assert "add-on     more: 2 packages, " in call("status").stdout
+    told = json.loads(call("status", "--json").stdout)
+    assert told["addons_unchanged"] is True
+    exported = call("export", str(tmp_path / "disk"), "--url", "http://depot/")
+    assert exported.returncode == 0
+    assert exported.stdout.endswith("every file read back and right\n")
+    text = (tmp_path / "disk/centos/6.3/os/x86_64/groundlift.repo").read_text()
+    assert "baseurl=http://depot/centos/6.3/os/x86_64/\n" in text
+    asked = call("repo-file", "--url", "http://depot/centos/6.3/os/x86_64")
+    assert asked.stdout == text
+    assert call("repo-file").returncode == 2  # nothing is served: the address is not known
+    again = json.loads(call("export", str(tmp_path / "disk"), "--json").stdout)
+    assert (again["written"], again["removed"]) == (1, 0)  # the .repo file: another address
+    assert call("remove", "more").stdout.startswith("published: 4 packages")
+    assert call("remove", "more").returncode == 2
+    bad = call("add", str(extras), "--name", "more", "--json")
+    assert bad.returncode == 3
+    assert json.loads(bad.stdout)["published"] is None
