@@ -1,154 +1,160 @@
-"""`make bench NAME=transfer`: our first copy against `dd | ssh`, the same disk, in the same run.
+"""`make bench NAME=transfer`: our first copy against its peers, the same disk, in the same run.
 
-The disk is that of an old server: MBR, /boot, swap full of old pages, a root file system of which
-a third is in use, a third is deleted junk and a third was never touched. A loop device serves it,
-so that nobody can see holes. It is read through a private sshd on 127.0.0.1, both ways with the
-same cipher, and written to this machine, synced. Medians; the last line is JSON.
+Every round runs each method once, in an order that turns; medians over --repeats rounds, for a cold
+and a warm cache of the source's disk, over a line as fast as this machine goes and over 1 Gbit/s
+with 50 ms. bed.py says what disk and line are. Read through a real sshd, every method with the
+same ssh, written to this machine's disk and synced. The last line is JSON: ``ratio`` is ours to
+virt-p2v's path, the worst over all conditions.
 """
 
+import argparse
 import json
-import os
-import random
+import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from adapters.local import LocalHost
 from adapters.ssh import SshHost
-from adapters.ssh_program import ssh_argv
+from benchmarks import bed, peers
+from benchmarks.bed import Disk, Line
 from migrate import transfer
 from migrate.transfer import Options
-from tests.contract.sshd import Server, sshd
 from tests.unit.transfer import estate, images
 from tests.unit.transfer.images import MIB
 
-SIZE, BOOT, SWAP = 3072 * MIB, 128 * MIB, 384 * MIB
-ROOT = SIZE - BOOT - SWAP - 8 * MIB
-REPEATS = 5
+OURS = "groundlift"
+P2V, RSYNC = "virt-p2v path", "rsync"
 
 
-def random_file(path: Path, dice: random.Random, size: int) -> None:
-    with path.open("wb") as file:
-        for start in range(0, size, MIB):
-            file.write(dice.randbytes(min(MIB, size - start)))
+@dataclass
+class Runs:
+    """What one method took under one condition."""
+
+    seconds: list[float] = field(default_factory=list)
+    wire: list[int] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
 
 
-def make_disk(top: Path) -> Path:
-    """Used files are half random, half text; junk is random."""
-    dice = random.Random(42)
-    files = top / "files"
-    size = 0
-    while size < ROOT // 3:
-        path = files / f"d{dice.randrange(40)}" / f"f{size}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        length = int(dice.lognormvariate(11.5, 2)) % (32 * MIB)
-        if dice.random() < 0.5:
-            random_file(path, dice, length)
-        else:
-            path.write_bytes(b"%d an old log line\n" % dice.randrange(9) * (length // 20))
-        size += length
-    root = top / "root"
-    random_file(root, dice, ROOT * 2 // 3)
-    os.truncate(root, ROOT)
-    images.run("mkfs.ext4", "-q", "-F", "-E", "nodiscard", "-d", files, root)
-    boot = images.ext(top / "boot", BOOT, images.tree(top / "tree"))
-    swap = images.junk(top / "swap", SWAP)
-    images.run("mkswap", swap)
-    disk = top / "disk"
-    with disk.open("wb") as file:
-        file.truncate(SIZE)
-    sectors = [part // 512 for part in (BOOT, SWAP)]
-    table = f"label: dos\n2048,{sectors[0]},83,*\n{2048 + sectors[0]},{sectors[1]},82\n"
-    at = 2048 + sum(sectors)
-    table += f"{at},{ROOT // 512},83\n"
-    images.run("sfdisk", "-q", "--no-reread", disk, stdin=table.encode())
-    for place, volume in ((MIB, boot), (MIB + BOOT, swap), (at * 512, root)):
-        with disk.open("r+b") as file, volume.open("rb") as source:
-            file.seek(place)
-            while block := source.read(4 * MIB):
-                file.write(block)
-        volume.unlink()
-    return disk
+def ours(line: Line, disk: Disk, root: Path, kind: str = "full") -> None:
+    """The pass as `groundlift migrate transfer` does it, start-up included."""
+    (root / "pool").mkdir(parents=True, exist_ok=True)
+    plan = estate.plan(Path(disk.loop), root / "pool", disk.size)
+    source = SshHost("old", line.login)
+    try:
+        transfer.copy(source, LocalHost("hv1"), plan, root / "state", kind, Options())
+    finally:
+        source.close()
 
 
-def peer(server: Server, disk: str, target: Path) -> float:
-    """dd on the server, ssh, dd here; synced at the end."""
-    start = time.monotonic()
-    command = (*ssh_argv(server.login), f"dd if={disk} bs=1M status=none")
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as sender:
-        sink = ("dd", f"of={target}", "bs=1M", "iflag=fullblock", "conv=fsync", "status=none")
-        subprocess.run(sink, stdin=sender.stdout, check=True)
-    assert sender.returncode == 0
-    return time.monotonic() - start
+def replica(root: Path) -> Path:
+    (found,) = (root / "pool").iterdir()
+    return found
 
 
-def ours(server: Server, disk: str, top: Path, number: int) -> tuple[float, transfer.PassResult]:
-    """The full pass as `groundlift migrate transfer` does it, start-up included."""
-    root = top / f"run{number}"
-    (root / "pool").mkdir(parents=True)
-    plan = estate.plan(Path(disk), root / "pool", SIZE)
-    start = time.monotonic()
-    source = SshHost("old", server.login)
-    (result,) = transfer.copy(source, LocalHost("hv1"), plan, root / "state", options=Options())
-    taken = time.monotonic() - start
-    source.close()
-    return taken, result
-
-
-def check(disk: str, replica: Path, top: Path) -> None:
-    """The replica is the disk's used bytes and zeros."""
-    expected = images.masked(Path(disk), top / "expected", images.extents(Path(disk)))
-    images.run("cmp", replica, expected)
+def check(disk: Disk, root: Path, top: Path) -> int:
+    """The replica is the disk's used bytes and zeros. How many are used."""
+    spans = images.extents(Path(disk.loop))
+    expected = images.masked(Path(disk.loop), top / "expected", spans)
+    images.run("cmp", replica(root), expected)
     expected.unlink()
+    return sum(end - start for start, end in spans)
+
+
+def one(name: str, line: Line, disk: Disk, top: Path, runs: Runs) -> None:
+    root, before, start = top / "work", line.bytes(), time.monotonic()
+    root.mkdir()
+    if name == OURS:
+        ours(line, disk, root)
+    else:
+        peers.FIRST[name](line, disk, root / "copy")
+    runs.seconds.append(time.monotonic() - start)
+    runs.wire.append(line.bytes() - before)
+    shutil.rmtree(root)
+
+
+def measure(
+    line: Line, cache: str, disk: Disk, top: Path, names: list[str], repeats: int
+) -> dict[str, Runs]:
+    table = {name: Runs() for name in names}
+    for number in range(repeats):
+        turn = number % len(names)
+        for name in (*names[turn:], *names[:turn]):
+            (disk.cool if cache == "cold" else disk.warm)()
+            one(name, line, disk, top, table[name])
+            last = f"{table[name].seconds[-1]:.2f} s"
+            print(f"{line.name} {cache} {number + 1} {name}: {last}", file=sys.stderr)
+    return table
+
+
+def show(line: str, cache: str, table: dict[str, Runs]) -> None:
+    print(f"\n{line}, {cache} cache")
+    for name, runs in sorted(table.items(), key=lambda item: item[1].median):
+        low, high = min(runs.seconds), max(runs.seconds)
+        wire = statistics.median(runs.wire) / MIB
+        print(f"  {name:14} {runs.median:7.2f} s ({low:.2f} to {high:.2f})  {wire:8.0f} MiB")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", default="1G")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--lines", default="uncapped,capped")
+    parser.add_argument("--caches", default="cold,warm")
+    parser.add_argument("--methods", default=",".join((OURS, *peers.FIRST)))
+    return parser.parse_args()
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="bench-transfer-") as name:
-        top = Path(name)
+    bed.alone()
+    given = arguments()
+    names, size = given.methods.split(","), bed.bytes_of(given.size)
+    results: dict[str, dict[str, Runs]] = {}
+    with bed.folder() as top:
         print("making the disk …", file=sys.stderr)
-        disk = make_disk(top)
-        os.chmod(top, 0o755)  # noqa: PTH101
-        loop = images.run("losetup", "-r", "-f", "--show", disk).decode().strip()
-        try:
-            with sshd(top / "ssh") as server:
-                measure(server, loop, top)
-        finally:
-            images.run("losetup", "-d", loop)
+        with bed.disk(top, size) as disk, bed.source(top) as server:
+            with bed.line("uncapped", server) as line:
+                ours(line, disk, top / "first")
+                used = check(disk, top / "first", top)
+            for name in given.lines.split(","):
+                with bed.line(name, server) as line:
+                    for cache in given.caches.split(","):
+                        table = measure(line, cache, disk, top, names, given.repeats)
+                        results[f"{name} {cache}"] = table
+    print(f"disk {size // MIB} MiB, {used // MIB} MiB in use, {given.repeats} rounds, medians")
+    for condition, table in results.items():
+        show(*condition.split(), table)
+    print(json.dumps(summary(results, used, size)))
 
 
-def measure(server: Server, loop: str, top: Path) -> None:
-    theirs, mine, result = [], [], None
-    for number in range(REPEATS):
-        theirs.append(peer(server, loop, top / "peer.raw"))
-        (top / "peer.raw").unlink()
-        taken, result = ours(server, loop, top, number)
-        mine.append(taken)
-        (replica,) = (top / f"run{number}" / "pool").iterdir()
-        if number == 0:
-            check(loop, replica, top)
-        replica.unlink()
-        print(f"dd|ssh {theirs[-1]:.2f} s, ours {taken:.2f} s", file=sys.stderr)
-    assert result is not None
-    hashed = json.loads(
-        (top / "run0/state/disks/old-sda.manifest").read_bytes().split(b"\n", 1)[0]
-    )["hash"]
-    print(f"disk {SIZE // MIB} MiB, used {result.used // MIB} MiB, hash {hashed}")
-    print(f"dd|ssh median {statistics.median(theirs):.2f} s, wire {SIZE // MIB} MiB")
-    print(f"ours   median {statistics.median(mine):.2f} s, wire {result.wire // MIB} MiB")
-    line = {
+def summary(results: dict[str, dict[str, Runs]], used: int, size: int) -> dict[str, object]:
+    def ratios(peer: str) -> dict[str, float]:
+        return {
+            condition: round(table[OURS].median / table[peer].median, 3)
+            for condition, table in results.items()
+            if OURS in table and peer in table
+        }
+
+    wire = [runs for table in results.values() for runs in table[OURS].wire]
+    return {
         "bench": "transfer",
-        "ratio": round(statistics.median(mine) / statistics.median(theirs), 3),
-        "seconds": round(statistics.median(mine), 2),
-        "peer_seconds": round(statistics.median(theirs), 2),
-        "wire_per_used": round(result.wire / result.used, 4),
-        "wire_ratio": round(result.wire / SIZE, 3),
+        "size_mib": size // MIB,
+        "used_mib": used // MIB,
+        "ratio": max(ratios(P2V).values(), default=None),
+        "ratio_rsync": max(ratios(RSYNC).values(), default=None),
+        "ratios": ratios(P2V),
+        "ratios_rsync": ratios(RSYNC),
+        "ratios_dd": ratios("dd|ssh"),
+        "seconds": {key: round(table[OURS].median, 2) for key, table in results.items()},
+        "wire_per_used": round(max(wire) / used, 4),
     }
-    print(json.dumps(line))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from adapters.ssh_login import Login
 
 CONFIG = """
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {root}/host_rsa
 HostKey {root}/host_ed25519
 PidFile none
@@ -40,10 +40,15 @@ class Server:
 
 @contextmanager
 def sshd(
-    root: Path, *, within: tuple[str, ...] = (), user: str = "", passwords: bool = False
+    root: Path,
+    *,
+    within: tuple[str, ...] = (),
+    user: str = "",
+    passwords: bool = False,
+    address: str = "127.0.0.1",
 ) -> Iterator[Server]:
     """Start it, wait until it answers, end it. The caller's account must be able to log in, or
-    ``user``, known ``within`` the program that starts it."""
+    ``user``, known ``within`` the program that starts it; ``address`` may be another network's."""
     root.mkdir(parents=True, exist_ok=True)
     for name, kind in (("host_rsa", "rsa"), ("host_ed25519", "ed25519"), ("id_rsa", "rsa")):
         _keygen(root / name, kind)
@@ -52,19 +57,19 @@ def sshd(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (root / "sshd_config").write_text(
-        CONFIG.format(port=port, root=root, passwords="yes" if passwords else "no")
+        CONFIG.format(port=port, root=root, address=address, passwords="yes" if passwords else "no")
     )
     key = (root / "host_rsa.pub").read_text().split()
-    (root / "known_hosts").write_text(f"[127.0.0.1]:{port} {key[0]} {key[1]}\n")
+    (root / "known_hosts").write_text(f"[{address}]:{port} {key[0]} {key[1]}\n")
     Path("/run/sshd").mkdir(exist_ok=True)  # the separation directory Debian's sshd insists on
     server = subprocess.Popen(
         [*within, "/usr/sbin/sshd", "-D", "-e", "-f", root / "sshd_config"],
         stderr=(root / "log").open("wb"),
     )
     try:
-        _wait(port, server, root / "log")
+        _wait(address, port, server, root / "log")
         login = Login(
-            address="127.0.0.1",
+            address=address,
             port=port,
             user=user or os.environ.get("USER") or "root",
             key=root / "id_rsa",
@@ -84,12 +89,12 @@ def _keygen(path: Path, kind: str) -> None:
     subprocess.run(command, check=True)
 
 
-def _wait(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait(address: str, port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         assert server.poll() is None, log.read_text()
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1) as client:
+            with socket.create_connection((address, port), timeout=1) as client:
                 if client.recv(4) == b"SSH-":
                     return
         except OSError:
