@@ -16,6 +16,7 @@ from core.state import lock
 from isomirror.addon import NAME, look
 from isomirror.build import Built, MediaBlocked, Order, carry_out, kept
 from isomirror.extra import Wanted
+from isomirror.keyfile import alone
 from isomirror.openpgp import BadKey, read_key
 from isomirror.release import Published, told, writing
 
@@ -108,13 +109,13 @@ def _key(given: Given, fingerprint: str, mirror: Path, published: Published) -> 
             )
         if found != fingerprint:
             raise MediaBlocked((_not_pinned(str(given.key), found, fingerprint),))
-        return raw
+        return alone(raw)
     if fingerprint == published.fingerprint:
         return _read(mirror / "current" / published.key, "the published key")
     carried = list(_carried(given.medium))
     for _, raw, found in carried:
         if found == fingerprint:
-            return raw
+            return alone(raw)
     seen = ", ".join(f"{where} is {found}" for where, _, found in carried)
     raise UsageProblem(
         f"the medium carries no key {fingerprint}" + (f" ({seen})" if seen else ""),

@@ -99,7 +99,7 @@ def _rsa_verifies(numbers: rsa.RSAPublicNumbers, signature: Signature, digest: b
 def read_key(raw: bytes, name: str) -> KeyRing:
     """An armoured or binary public key. Raises BadKey; ``name`` is the file's."""
     try:
-        keys, expires, user = _read_key(_dearmoured(raw))
+        keys, expires, user = _read_key(dearmoured(raw))
     except (Malformed, ValueError, binascii.Error, OverflowError, OSError) as fault:
         raise BadKey(f"no OpenPGP public key: {fault}", where=name) from fault
     return KeyRing(keys[0], tuple(keys), expires, user)
@@ -246,7 +246,8 @@ def _mpi(raw: bytes) -> tuple[bytes, bytes]:
     return raw[2:end], raw[end:]
 
 
-def _dearmoured(raw: bytes) -> bytes:
+def dearmoured(raw: bytes) -> bytes:
+    """The packets of a key file, armoured or not. Raises Malformed."""
     if raw[:1] and raw[0] & 0x80:
         return raw
     block = re.search(

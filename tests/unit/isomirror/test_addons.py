@@ -15,6 +15,7 @@ from core.progress import silent
 from core.rules import Answer, Finding, blockers
 from isomirror.build import Built, MediaBlocked, build
 from isomirror.extend import Given, add, remove
+from isomirror.openpgp import dearmoured
 from isomirror.release import current
 from tests.unit.isomirror.conftest import Discs, Key, client, sh, sign
 
@@ -281,3 +282,24 @@ def test_the_served_repo_file_names_every_key_and_the_address_it_was_asked_at(
         "dnf", "-q", "-c", str(tmp_path / "dnf.conf"), *root, "repoquery", "--qf", "%{name}"
     )
     assert sorted(listed.split()) == ALL
+
+
+@pytest.mark.parametrize("form", ["binary", "two keys", "two blocks"])
+def test_clients_get_the_pinned_key_alone_and_armoured(
+    form: str, tmp_path: Path, mirror: Path, extras: Path, stranger: Key, key: Key
+) -> None:
+    raw = {
+        "binary": dearmoured(stranger.public.read_bytes()),
+        "two keys": dearmoured(stranger.public.read_bytes()) + dearmoured(key.public.read_bytes()),
+        "two blocks": stranger.public.read_bytes() + key.public.read_bytes(),
+    }[form]
+    file = tmp_path / "key"
+    file.write_bytes(raw)
+    given = Given(extras, "more", file, stranger.fingerprint)
+    assert add(given, mirror, silent).changed
+    shown = sh("gpg", "--homedir", str(tmp_path), "--show-keys", "--with-colons",
+               str(mirror / "current" / "RPM-GPG-KEY-more"))  # fmt: skip
+    found = [line.split(":")[9] for line in shown.splitlines() if line.startswith("fpr")]
+    assert found == [stranger.fingerprint]
+    sh("rpmkeys", "--dbpath", str(tmp_path / "db"), "--import",
+       str(mirror / "current" / "RPM-GPG-KEY-more"))  # fmt: skip
