@@ -1,0 +1,152 @@
+"""`make bench NAME=delta`: our second pass against rsync's, after the same changes.
+
+The disk and the line are those of transfer.py. Every round changes the disk as a running server
+does: for 8 GiB of disk 40 MB of used blocks overwritten in pieces of 64 KiB here and there, and
+10 MB of new files. Both then bring their own copy up to date, in turns first. ``wire_per_changed``
+counts all that crossed the line, headers included, against the 4 KiB blocks that are different. The
+last line is JSON; ``ratio_rsync`` is the worst over all lines.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import bed, peers
+from benchmarks.bed import Disk, Line
+from benchmarks.transfer import OURS, RSYNC, Runs, check, ours, show
+from tests.unit.transfer import images
+from tests.unit.transfer.images import MIB
+
+BLOCK, PIECE = 4096, 65536
+
+
+def change(disk: Disk, top: Path, seed: int) -> None:
+    """Overwrite used blocks, and add files."""
+    dice = random.Random(seed)
+    _, start, _ = disk.parts[-1]
+    spans = [
+        span
+        for span in images.extents(disk.path)
+        if span[0] > start + 64 * MIB and span[1] - span[0] >= 2 * PIECE
+    ]
+    scale = disk.size / (8 * 1024 * MIB)
+    with disk.path.open("r+b") as file:
+        for _ in range(int(640 * scale)):
+            first, last = dice.choice(spans)
+            file.seek(dice.randrange(first, last - PIECE, PIECE))
+            file.write(dice.randbytes(PIECE))
+    for number in range(max(1, int(10 * scale))):
+        path = top / f"new-{seed}-{number}"
+        path.write_bytes(dice.randbytes(MIB))
+        order = f"write {path} new-{seed}-{number}"
+        images.run("debugfs", "-w", "-R", order, f"{disk.path}?offset={start}")
+        path.unlink()
+    images.run("sync", "-f", disk.path)
+    images.run("blockdev", "--flushbufs", disk.loop)
+
+
+def masked(disk: Disk, path: Path) -> Path:
+    return images.masked(disk.path, path, images.extents(disk.path))
+
+
+def difference(old: Path, new: Path) -> int:
+    """Bytes in blocks that differ."""
+    total = 0
+    with old.open("rb") as before, new.open("rb") as after:
+        while (left := before.read(MIB)) and (right := after.read(MIB)):
+            if left != right:
+                for at in range(0, len(left), BLOCK):
+                    total += BLOCK * (left[at : at + BLOCK] != right[at : at + BLOCK])
+    return total
+
+
+def synced(name: str, line: Line, disk: Disk, top: Path, runs: Runs) -> None:
+    before, start = line.bytes(), time.monotonic()
+    if name == OURS:
+        ours(line, disk, top / "ours", "delta")
+    else:
+        peers.rsync(line, disk, top / "rsynced")
+    runs.seconds.append(time.monotonic() - start)
+    runs.wire.append(line.bytes() - before)
+
+
+def measure(line: Line, disk: Disk, top: Path, seeds: range) -> tuple[dict[str, Runs], list[int]]:
+    table, changed = {OURS: Runs(), RSYNC: Runs()}, []
+    for seed in seeds:
+        old = masked(disk, top / "old")
+        change(disk, top, seed)
+        new = masked(disk, top / "new")
+        changed.append(difference(old, new))
+        old.unlink()
+        new.unlink()
+        for name in (OURS, RSYNC) if seed % 2 else (RSYNC, OURS):
+            disk.warm()
+            synced(name, line, disk, top, table[name])
+            last = f"{table[name].seconds[-1]:.2f} s, {table[name].wire[-1] / MIB:.1f} MiB"
+            print(
+                f"{line.name} {seed}: {changed[-1] / MIB:.1f} MiB changed, {name} {last}",
+                file=sys.stderr,
+            )
+        images.run("cmp", top / "rsynced", disk.loop)
+        check(disk, top / "ours", top)
+    return table, changed
+
+
+def main() -> None:
+    bed.alone()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", default="4G")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--lines", default="uncapped,capped")
+    given = parser.parse_args()
+    size = bed.bytes_of(given.size)
+    results: dict[str, tuple[dict[str, Runs], list[int]]] = {}
+    with bed.folder() as top:
+        print("making the disk …", file=sys.stderr)
+        with bed.disk(top, size) as disk, bed.source(top) as server:
+            with bed.line("uncapped", server) as line:
+                ours(line, disk, top / "ours")
+                peers.rsync(line, disk, top / "rsynced")
+            used = check(disk, top / "ours", top)
+            for number, name in enumerate(given.lines.split(",")):
+                seeds = range(100 * number, 100 * number + given.repeats)
+                with bed.line(name, server) as line:
+                    results[name] = measure(line, disk, top, seeds)
+    print(f"disk {size // MIB} MiB, {used // MIB} MiB in use, {given.repeats} rounds, medians")
+    for name, (table, changed) in results.items():
+        show(name, "warm", table)
+        print(f"  changed: {statistics.median(changed) / MIB:.1f} MiB")
+    print(json.dumps(summary(results, used, size)))
+
+
+def summary(
+    results: dict[str, tuple[dict[str, Runs], list[int]]], used: int, size: int
+) -> dict[str, object]:
+    ratios = {
+        name: round(table[OURS].median / table[RSYNC].median, 3)
+        for name, (table, _) in results.items()
+    }
+    wires = [
+        sent / changed
+        for table, sizes in results.values()
+        for sent, changed in zip(table[OURS].wire, sizes, strict=True)
+    ]
+    return {
+        "bench": "delta",
+        "size_mib": size // MIB,
+        "used_mib": used // MIB,
+        "ratio_rsync": max(ratios.values()),
+        "ratios_rsync": ratios,
+        "seconds": {name: round(table[OURS].median, 2) for name, (table, _) in results.items()},
+        "wire_per_changed": round(statistics.median(wires), 4),
+    }
+
+
+if __name__ == "__main__":
+    main()
