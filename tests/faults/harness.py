@@ -54,13 +54,20 @@ def agents() -> dict[int, str]:
     return found
 
 
+def _listeners(sshd: Path) -> list[int]:
+    """The sshd of a test, known by its configuration."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if f"{sshd}/sshd_config" in _read(pid, "cmdline")]
+
+
 @dataclass
 class Victim:
-    """A running controller. ``remote`` agents live below an sshd, not below the controller."""
+    """A running controller. ``sshd`` is the folder of the one that the agents live below, if they
+    do not live below the controller."""
 
     process: "subprocess.Popen[bytes]"
     folder: Path
-    remote: bool = False
+    sshd: Path | None = None
 
     @property
     def journal(self) -> Path:
@@ -86,13 +93,11 @@ class Victim:
         if role == "controller":
             return [self.process.pid]
         below = descendants(self.process.pid)
+        if self.sshd and role != "ssh":
+            below = [pid for listener in _listeners(self.sshd) for pid in descendants(listener)]
         if role == "ssh":
             return [pid for pid in below if _read(pid, "comm").strip() == "ssh"]
-        return [
-            pid
-            for pid, found in agents().items()
-            if found == role and (self.remote or pid in below)
-        ]
+        return [pid for pid, found in agents().items() if found == role and pid in below]
 
     def kill(self, role: str, dice: random.Random) -> bool:
         """Kill -9 one process of this role; its death must end the controller by itself. False
@@ -119,4 +124,4 @@ def start(root: Path, *kinds: str, rate: int, sshd: Path | None = None) -> Victi
         stderr=(root / "victim.log").open("ab"),
         start_new_session=True,
     )
-    return Victim(process, root / "state", remote=sshd is not None)
+    return Victim(process, root / "state", sshd)
