@@ -19,6 +19,8 @@ from migrate.transfer_speed import connections, readers
 from migrate.transfer_wire import Frame, Kind, Session, session
 
 LARGE = 4 * 1024**3
+QUICK = 400  # MB per second
+WORKERS = 4  # as the reader has it
 HOLDS_DATA = "17"  # EEXIST
 
 
@@ -179,10 +181,12 @@ def _manifest(path: Path, journal: Journal, size: int, algorithm: str, created: 
 
 
 def _choose(source: Host, writer: Session) -> str:
-    """SHA-256, unless a hash that both sides have is more than twice as fast as it."""
+    """SHA-256 where it keeps up with a quick disk, all workers of the source together; else it is
+    left for a hash that both sides have and that is more than twice as fast."""
     with reading(source) as reader:
+        hands = min(reader.hello.cpus, WORKERS)
         speeds = {
-            name: min(speed, writer.hello.hashes[name])
+            name: min(speed * hands, writer.hello.hashes[name])
             for name, speed in reader.hello.hashes.items()
             if name in writer.hello.hashes and name in WIDTHS
         }
@@ -190,4 +194,5 @@ def _choose(source: Host, writer: Session) -> str:
     if not speeds:
         raise OutsideFailed("the two agents have no hash in common", where=source.name)
     best = max(speeds, key=lambda name: speeds[name])
-    return "sha256" if speeds.get("sha256", 0) * 2 >= speeds[best] else best
+    sha256 = speeds.get("sha256", 0)
+    return "sha256" if sha256 >= QUICK or sha256 * 2 >= speeds[best] else best

@@ -91,6 +91,22 @@ def test_compression_stops_when_the_line_got_quicker(agent: dict[str, object]) -
     assert codec.mode == agent["RAW"]
 
 
+def test_a_slow_line_is_noticed_and_compression_begins_by_itself(tmp_path: Path) -> None:
+    files = tmp_path / "tree"
+    files.mkdir()
+    (files / "text").write_bytes(b"the same old story\n" * 400_000)
+    old = estate.make(tmp_path, estate.disk(tmp_path, 24 * MIB, files=files))
+    seen: list[str] = []
+    (full,) = transfer.copy(
+        *(old.source, old.target, old.plan, old.folder, "full"),
+        *(Options(rate=3 * MIB), lambda event: seen.append(event.text)),
+    )
+    assert full.wire < 0.8 * full.used
+    assert any("compressed" in text for text in seen)
+    transfer.finish(old.source, old.target, old.plan, old.folder)
+    assert old.replica.read_bytes() == old.expected()
+
+
 def patched(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Let the reader be another one in one place."""
     plain = transfer_wire.program
