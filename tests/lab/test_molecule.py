@@ -12,12 +12,13 @@ from core.state import State
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 
 
-def test_mirror_client_and_base_converge_are_idempotent_and_hold_what_they_promise(
-    estate, lab_state: State
+@pytest.mark.parametrize("scenario", ["default", "mirror"])
+def test_a_scenario_converges_is_idempotent_and_holds_what_it_promises(
+    scenario: str, estate, lab_state: State
 ):
     programs = Path(sys.executable).parent
     done = subprocess.run(
-        [str(programs / "molecule"), "test"],
+        [str(programs / "molecule"), "test", "-s", scenario],
         env={
             **os.environ,
             "PATH": f"{programs}:{os.environ['PATH']}",
