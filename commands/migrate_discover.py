@@ -61,6 +61,8 @@ def ask_all(case: Case, report: Report) -> SourceHost:
             folder=case.folder / "facts",
             report=report,
         )
+        way = {"ssh_banner": host.banner, "ssh_weak": host.algorithms.weak}
+        found = found.model_copy(update=way)
     finally:
         host.close()
     publish_model(case.folder / "source.json", found)
@@ -79,6 +81,8 @@ def describe(found: SourceHost, folder: Path) -> str:
         f"  disks     {disks or 'unknown'}; {size(used)} used in file systems",
         f"  network   {', '.join(a for card in found.interfaces for a in card.addresses)}",
         f"  software  {running} services, {len(found.listeners)} listening sockets",
+        f"  ssh       {found.ssh_banner or 'version unknown'}"
+        + (f"; needs {found.ssh_weak}" if found.ssh_weak else ""),
         *(f"  page      {page.url} answered {page.status}" for page in found.pages),
         *(f"  missing   {name}: {why}" for name, why in found.missing.items()),
         f"  asked {found.taken:%F %T} UTC, kept in {folder / 'source.json'}; "

@@ -95,5 +95,7 @@ class SourceHost(Document):
     clock_skew: float | None = None
     clock_local: bool = False
     disk_errors: int = 0
+    ssh_banner: str = ""
+    ssh_weak: str = ""  # what is old about the algorithms that it needs
     pages: tuple[Page, ...] = ()
     missing: dict[str, str] = {}

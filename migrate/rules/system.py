@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from core.quantities import duration, size
-from core.rules import Outcome, Rule, Severity, failed, passed
+from core.rules import Outcome, Rule, Severity, failed, passed, unknown
 from migrate.rules.subject import Subject, needs, needs_target, one
 
 X86 = ("i386", "i486", "i586", "i686", "x86_64")
@@ -111,7 +111,22 @@ def _ntp(subject: Subject) -> Outcome:
     return passed(program) if program else failed("no time service runs")
 
 
+def _weak_ssh(subject: Subject) -> Outcome:
+    host = subject.host
+    if not host.ssh_banner:
+        return unknown("discovered before its SSH version was kept: discover again")
+    return failed(f"{host.ssh_banner}: {host.ssh_weak}") if host.ssh_weak else passed()
+
+
 RULES: tuple[Rule[Subject], ...] = (
+    Rule(
+        "access.ssh_weak",
+        "Its SSH is old: only this server is offered what it needs",
+        Severity.WARNING,
+        "Reach it by a network that nobody else is in, or by a jump host beside it: SHA-1 does not "
+        "keep out somebody who can change what passes. The data's own digests do not depend on it.",
+        _weak_ssh,
+    ),
     Rule(
         "firmware.uefi",
         "The server starts by UEFI",

@@ -22,6 +22,7 @@ from migrate.source import Page, SourceHost
 from migrate.target import Target
 
 HOST = SourceHost(
+    ssh_banner="SSH-2.0-OpenSSH_9.2",
     name="web1",
     address="10.77.0.50",
     taken=datetime(2026, 1, 2, tzinfo=UTC),
