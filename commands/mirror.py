@@ -11,7 +11,7 @@ import click
 from commands import mirror_export, mirror_media
 from commands.background import Serving, announce, detach, end, running
 from commands.console import show_findings
-from commands.mirror_result import FILE, dry_and_json, pinned, publishing, show_built
+from commands.mirror_result import FILE, checksums, dry_and_json, pinned, publishing, show_built
 from core.quantities import size
 from core.state import State
 from isomirror import build as building
@@ -41,6 +41,7 @@ mirror.add_command(mirror_export.repository_file)
     show_default="CentOS 6",
     help="The key's 40 hexadecimal digits, or @FILE that holds them.",
 )
+@click.option("--sums", type=FILE, help="The publisher's sha256sum.txt of the discs.")
 @dry_and_json
 @click.pass_obj
 def build(
@@ -48,14 +49,16 @@ def build(
     images: tuple[Path, ...],
     key: Path | None,
     fingerprint: str,
+    sums: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Verify the discs and every package on them, then publish. Extracts nothing."""
     pin = pinned(fingerprint)
+    listed = checksums(sums)
     with publishing(as_json) as report:
         built = building.build(
-            images, state.mirror, report, fingerprint=pin, key=key, dry_run=dry_run
+            images, state.mirror, report, fingerprint=pin, key=key, sums=listed, dry_run=dry_run
         )
     show_built(built, as_json, dry="the discs are good")
 

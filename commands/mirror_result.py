@@ -71,6 +71,14 @@ def pinned(text: str) -> str:
     return digits
 
 
+def checksums(path: Path | None) -> bytes:
+    """A checksum file's content; empty when none is given."""
+    try:
+        return path.read_bytes() if path else b""
+    except OSError as fault:
+        raise UsageProblem(f"can't read {path}: {fault.strerror}") from fault
+
+
 def dry_and_json(command: Callable[..., None]) -> Callable[..., None]:
     """The two options of every command that publishes."""
     command = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(

@@ -23,6 +23,7 @@ from isomirror.findings import (
     judged,
     judged_extra,
     key_findings,
+    not_listed,
     together,
     unreadable,
 )
@@ -40,6 +41,7 @@ from isomirror.release import (
     told,
     writing,
 )
+from isomirror.sums import Sum, read_sums
 
 CENTOS_6 = "C1DAC52D1664E8A4386DBA430946FCA2C105B9DE"
 
@@ -74,6 +76,11 @@ class Order:
     fingerprint: str
     key: Path | None
     addons: tuple[Wanted, ...]
+    sums: bytes = b""
+
+    def listed(self, medium: Medium) -> Sum | None:
+        """What the checksum file says of a disc."""
+        return read_sums(self.sums, "the discs' checksums").get(medium.name) if self.sums else None
 
 
 def build(
@@ -83,13 +90,14 @@ def build(
     *,
     fingerprint: str = CENTOS_6,
     key: Path | None = None,
+    sums: bytes = b"",
     dry_run: bool = False,
     now: datetime | None = None,
 ) -> Built:
     """Verify ``images`` and publish them below ``mirror``, with the add-on media that are published
     there. Raises MediaBlocked with findings."""
     with writing(mirror), lock(mirror / "lock", "the mirror"):
-        order = Order(tuple(images), fingerprint, key, kept(mirror))
+        order = Order(tuple(images), fingerprint, key, kept(mirror), sums)
         return carry_out(order, mirror, report, dry_run=dry_run, now=now)
 
 
@@ -131,7 +139,15 @@ def carry_out(
     if old is not None and old.identity == identity:
         return Built(old, old.findings, changed=False)
     findings += key_findings(ring, now or datetime.now(UTC))
-    discs = tuple(Disc(m, i, _check(m, i, ring, mirror, report)) for m, i in looked)
+    listed = [order.listed(medium) for medium in media]
+    findings += tuple(
+        not_listed(m) for m, sum_ in zip(media, listed, strict=True) if order.sums and not sum_
+    )
+    _go_on(findings)
+    discs = tuple(
+        Disc(m, i, _check(m, i, ring, mirror, report, sum_))
+        for (m, i), sum_ in zip(looked, listed, strict=True)
+    )
     findings += tuple(finding for disc in discs for finding in judged(disc))
     findings += together(discs)
     extras = tuple(
@@ -143,7 +159,7 @@ def carry_out(
     _go_on(findings)
     if dry_run:
         return Built(None, findings, changed=False)
-    contents = Contents(identity, discs, extras, raw, order.fingerprint, findings)
+    contents = Contents(identity, discs, extras, raw, order.fingerprint, findings, order.sums)
     return Built(publish_release(contents, mirror, report), findings, changed=True)
 
 
@@ -180,7 +196,8 @@ def _identity(media: tuple[Medium, ...], order: Order, places: tuple[Looked, ...
         for wanted, place in zip(order.addons, places, strict=True)
     )
     discs = (medium.identity for medium in media)
-    text = "|".join((str(VERSION), order.fingerprint, *discs, *addons))
+    sums = hashlib.sha256(order.sums).hexdigest() if order.sums else ""
+    text = "|".join((str(VERSION), order.fingerprint, sums, *discs, *addons))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -212,17 +229,21 @@ def _key(
     return ring, raw, (finding,)
 
 
-def _check(medium: Medium, index: Index, ring: KeyRing, mirror: Path, report: Report) -> DiscCheck:
+def _check(
+    medium: Medium, index: Index, ring: KeyRing, mirror: Path, report: Report, listed: Sum | None
+) -> DiscCheck:
     """Read a disc to its end, or recall what reading it came to."""
     fingerprint = ring.primary.fingerprint
     kept = mirror / "checked" / f"{medium.identity}-{fingerprint}.json"
     try:
         check = DiscCheck.model_validate_json(kept.read_bytes())
-        if (check.identity, check.fingerprint) == (medium.identity, fingerprint):
+        if (check.identity, check.fingerprint, check.listed) == (
+            medium.identity, fingerprint, str(listed or ""),
+        ):  # fmt: skip
             return check
     except (OSError, ValueError):
         pass  # not read yet, or written by something else: reading the disc is always right
-    check = read_disc(medium, index, ring, report)
+    check = read_disc(medium, index, ring, report, listed)
     if not check.bad and check.sum_right is not False:
         publish_model(kept, check)  # a bad disc is read again: its reader may have been at fault
     return check

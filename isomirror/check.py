@@ -18,9 +18,11 @@ from core.progress import Meter, Report, Unit, track
 from isomirror.iso9660 import SECTOR, BadDisc, Extent, Index, read_extents
 from isomirror.media import APPLICATION_USE, Medium
 from isomirror.openpgp import KeyRing
+from isomirror.sums import Sum
 from isomirror.verify import Verdict, verify
 
 PIECE = 1 << 20
+STRONG = ("sha256", "sha512")
 AHEAD = 256 << 20  # bytes the summing thread may be ahead of the packages: they stay cached
 
 
@@ -44,30 +46,41 @@ class BadPackage(Document):
 
 
 class DiscCheck(Document):
-    """What reading a whole disc came to. ``sum_right`` is None when no md5 is implanted."""
+    """What reading a whole disc came to. ``sum_right`` is None when no md5 is implanted and no sum
+    ``listed``; it is about the listed one when there is one."""
 
     version: Literal[1] = 1
     identity: str
     fingerprint: str
     sum_right: bool | None
     sum_fault: str = ""
+    listed: str = ""
     packages: tuple[Verified, ...]
     bad: tuple[BadPackage, ...]
 
 
-def read_disc(medium: Medium, index: Index, ring: KeyRing, report: Report) -> DiscCheck:
-    """Read ``medium`` to its end. Faults are in the result, for every package that has one."""
+def read_disc(
+    medium: Medium, index: Index, ring: KeyRing, report: Report, listed: Sum | None = None
+) -> DiscCheck:
+    """Read ``medium`` to its end. Faults are in the result, for every package that has one.
+
+    A sum that a checksum file lists stands for the implanted md5: it covers every byte, and it came
+    another way than the disc. When it is a strong one, it stands for the packages' MD5 as well.
+    """
     names = sorted(
         (name for name in index.files if name.endswith(".rpm")),
         key=lambda name: index.files[name][0].offset,
     )
-    total = sum(index.size(name) for name in names) + _summed(medium)
+    total = sum(index.size(name) for name in names) + _summed(medium, listed)
     with track(report, f"verify {medium.name}", total, Unit.BYTES) as meter:
-        return _Pass(medium, index, ring, names, meter).run()
+        return _Pass(medium, index, ring, names, meter, listed).run()
 
 
-def _summed(medium: Medium) -> int:
-    """Bytes that the implanted md5 covers: all but the last ``skip`` sectors of the volume."""
+def _summed(medium: Medium, listed: Sum | None) -> int:
+    """Bytes that are summed: a listed sum covers the file, the implanted md5 all but the last
+    ``skip`` sectors of the volume."""
+    if listed:
+        return medium.size
     return max(medium.volume_size - medium.skip * SECTOR, 0) if medium.implanted else 0
 
 
@@ -77,20 +90,23 @@ class _Stopped(Exception):
 
 class _Pass:
     def __init__(
-        self, medium: Medium, index: Index, ring: KeyRing, names: list[str], meter: Meter
-    ) -> None:
+        self, medium: Medium, index: Index, ring: KeyRing, names: list[str], meter: Meter,
+        listed: Sum | None,
+    ) -> None:  # fmt: skip
         self.medium, self.index, self.ring = medium, index, ring
         self.names, self.meter = names, meter
-        self.end = _summed(medium)
+        self.listed = listed
+        self.strong = listed is not None and listed.algorithm in STRONG
+        self.end = _summed(medium, listed)
         self.change = threading.Condition()
-        self.position = 0 if medium.implanted else medium.size  # bytes the summing thread has read
+        self.position = 0 if self.end else medium.size  # bytes the summing thread has read
         self.open = {index.files[name][0].offset for name in names}
         self.stop = False
 
     def run(self) -> DiscCheck:
         with ThreadPoolExecutor(max_workers=1 + (os.cpu_count() or 1)) as workers:
             try:
-                summing = workers.submit(self.sum) if self.medium.implanted else None
+                summing = workers.submit(self.sum) if self.end else None
                 verdicts = list(workers.map(self.package, self.names))
                 right, fault = summing.result() if summing else (None, "")
             finally:
@@ -103,6 +119,7 @@ class _Pass:
             fingerprint=self.ring.primary.fingerprint,
             sum_right=right,
             sum_fault=fault,
+            listed=str(self.listed or ""),
             packages=tuple(_verified(n, v) for n, v in pairs if not v.faults),
             bad=tuple(
                 BadPackage(path=n, offset=self.index.files[n][0].offset, faults=v.faults)
@@ -112,19 +129,21 @@ class _Pass:
         )
 
     def sum(self) -> tuple[bool, str]:
-        """Whether the implanted md5 is right; the field that holds it counts as spaces."""
-        digest = hashlib.md5(usedforsecurity=False)
+        """Whether the listed sum is right, or the implanted md5; the field that holds that counts
+        as spaces."""
+        expected = self.listed or Sum("md5", self.medium.implanted)
+        digest = hashlib.new(expected.algorithm, usedforsecurity=False)
         try:
             with Path(self.medium.path).open("rb") as file:
                 for piece in self.pieces(file, (Extent(0, self.end),)):
-                    if self.position == 0:
+                    if self.position == 0 and not self.listed:
                         field = slice(APPLICATION_USE, APPLICATION_USE + 512)
                         piece = piece[: field.start] + b" " * 512 + piece[field.stop :]  # noqa: PLW2901
                     digest.update(piece)
                     self.advance(len(piece))
             found = digest.hexdigest()
-            right = found == self.medium.implanted
-            return right, "" if right else f"the data's md5 is {found}"
+            right = found == expected.value
+            return right, "" if right else f"the data's {expected.algorithm} is {found}"
         except (BadDisc, OSError) as fault:
             return False, f"reading stopped at byte {self.position}: {_said(fault)}"
         finally:
@@ -146,7 +165,7 @@ class _Pass:
         try:
             self.wait_for(extents)
             with Path(self.medium.path).open("rb") as file:
-                verdict = verify(self.pieces(file, extents), self.ring)
+                verdict = verify(self.pieces(file, extents), self.ring, md5=not self.strong)
         except (BadDisc, OSError) as fault:
             verdict = Verdict(
                 "", self.index.size(name), "", b"", (f"can't be read: {_said(fault)}",)

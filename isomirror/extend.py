@@ -83,7 +83,8 @@ def _published(mirror: Path) -> Published:
 def _order(published: Published, mirror: Path, addons: tuple[Wanted, ...]) -> Order:
     images = tuple(Path(medium.path) for medium in published.media)
     key = mirror / "current" / published.key
-    return Order(images, published.fingerprint, key if key.is_file() else None, addons)
+    sums = _read(mirror / "current" / published.sums, "the sums") if published.sums else b""
+    return Order(images, published.fingerprint, key if key.is_file() else None, addons, sums)
 
 
 def _name(given: Given) -> str:

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.documents import Document
 from core.errors import OutsideFailed, Problem, UsageProblem
 from core.progress import Meter, Report, Unit, track
 from core.rules import Answer, Finding, Severity
@@ -63,15 +62,6 @@ class Extra:
             yield Item(path, place.file, place.extents, package)
 
 
-class FileSum(Document):
-    """What a whole file came to, kept under the file's identity."""
-
-    version: int = 1
-    identity: str
-    algorithm: str
-    value: str
-
-
 def look_at(wanted: tuple[Wanted, ...]) -> tuple[tuple[Looked, ...], tuple[Finding, ...]]:
     """Every medium; one that can't be looked at is a finding."""
     looked, findings = [], []
@@ -97,22 +87,33 @@ def examine(wanted: Wanted, looked: Looked, mirror: Path, report: Report) -> Ext
     """Read a medium to its end, or recall what reading it came to; what is wrong with packages and
     sums is in the result. Raises BadDocument for a key or a checksum file that is none."""
     ring = read_key(wanted.key, f"the key of {wanted.name}")
-    check = _check(looked, ring, mirror, report)
-    wrong, absent = _sums(wanted, looked, check, mirror, report) if wanted.sums else ((), ())
+    listed = read_sums(wanted.sums, f"the checksums of {wanted.name}") if wanted.sums else {}
+    whole = listed.get(looked.path.name) if looked.image else None
+    check = _check(looked, ring, mirror, report, whole)
+    wrong: tuple[tuple[str, str], ...] = ()
+    absent: tuple[str, ...] = ()
+    if listed and looked.image is None:
+        wrong, absent = _sums(looked, check, listed, report)
+    elif listed and whole is None:
+        absent = (looked.path.name,)
     return Extra(wanted, looked, check, looked.groups(), wrong, absent)
 
 
-def _check(looked: Looked, ring: KeyRing, mirror: Path, report: Report) -> DiscCheck:
+def _check(
+    looked: Looked, ring: KeyRing, mirror: Path, report: Report, listed: Sum | None
+) -> DiscCheck:
     fingerprint = ring.primary.fingerprint
     kept = mirror / "checked" / f"{looked.identity}-{fingerprint}.json"
     try:
         check = DiscCheck.model_validate_json(kept.read_bytes())
-        if (check.identity, check.fingerprint) == (looked.identity, fingerprint):
+        if (check.identity, check.fingerprint, check.listed) == (
+            looked.identity, fingerprint, str(listed or ""),
+        ):  # fmt: skip
             return check
     except (OSError, ValueError):
         pass  # not read yet, or written by something else: reading it is always right
     if looked.image:
-        check = read_disc(*looked.image, ring, report)
+        check = read_disc(*looked.image, ring, report, listed)
     else:
         check = _read_directory(looked, ring, report)
     if not check.bad and check.sum_right is not False:
@@ -154,17 +155,13 @@ def _package(looked: Looked, name: str, ring: KeyRing, meter: Meter) -> Verdict:
 
 
 def _sums(
-    wanted: Wanted, looked: Looked, check: DiscCheck, mirror: Path, report: Report
+    looked: Looked, check: DiscCheck, listed: dict[str, Sum], report: Report
 ) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
     """What differs from the checksum file, as (file, what), and what it does not name."""
-    listed = read_sums(wanted.sums, f"the checksums of {wanted.name}")
-    if looked.image:
-        names = {looked.path.name: looked.path}
-    else:
-        names = {name: Path(looked.files[name].file.path) for name in looked.packages}
     known = {package.path: package.sha256 for package in check.packages}
     wrong, absent = [], []
-    for name, path in names.items():
+    for name in looked.packages:
+        path = Path(looked.files[name].file.path)
         expected = listed.get(path.name)
         if expected is None:
             absent.append(name)
@@ -172,26 +169,14 @@ def _sums(
         if expected.algorithm == "sha256" and name in known:
             found = known[name]
         else:
-            found = _file_sum(path, expected, mirror, report)
+            found = _digest(path, expected.algorithm, report)
         if found != expected.value:
             wrong.append((name, f"{expected.algorithm} is {found}, listed is {expected.value}"))
     return tuple(wrong), tuple(absent)
 
 
-def _file_sum(path: Path, expected: Sum, mirror: Path, report: Report) -> str:
-    facts = path.stat()
-    name = f"{facts.st_dev:x}-{facts.st_ino:x}-{facts.st_size:x}-{facts.st_mtime_ns:x}"
-    kept = mirror / "checked" / f"sum-{name}-{expected.algorithm}.json"
+def _digest(path: Path, algorithm: str, report: Report) -> str:
     try:
-        recalled = FileSum.model_validate_json(kept.read_bytes())
-        if (recalled.identity, recalled.algorithm) == (name, expected.algorithm):
-            return recalled.value
-    except (OSError, ValueError):
-        pass  # not summed yet
-    try:
-        value = digest(path, expected.algorithm, report)
+        return digest(path, algorithm, report)
     except OSError as fault:
-        return f"not known: reading stopped: {fault.strerror}"
-    if value == expected.value:
-        publish_model(kept, FileSum(identity=name, algorithm=expected.algorithm, value=value))
-    return value
+        return f"not known (reading stopped: {fault.strerror})"

@@ -8,6 +8,7 @@ from isomirror import repository
 from isomirror.check import DiscCheck
 from isomirror.extra import Extra
 from isomirror.iso9660 import BadDisc, CutShort
+from isomirror.media import Medium
 from isomirror.openpgp import KeyRing
 from isomirror.release import Disc, choose
 
@@ -45,12 +46,18 @@ def judged(disc: Disc) -> list[Finding]:
     )
     if disc.check.sum_right is not None:
         right = disc.check.sum_right
+        stated = (
+            f"listed {disc.check.listed}"
+            if disc.check.listed
+            else (f"implanted md5 {disc.medium.implanted}")
+        )
         findings.append(
             Finding(
-                rule="media.sum_right", title="The disc's own checksum is right",
+                rule="media.sum_right",
+                title="The disc is what the checksum file says" if disc.check.listed
+                else "The disc's own checksum is right",
                 severity=Severity.BLOCKER, answer=Answer.PASS if right else Answer.FAIL, where=name,
-                evidence=f"implanted md5 {disc.medium.implanted}"
-                + (f"; {disc.check.sum_fault}" if not right else ""),
+                evidence=stated + (f"; {disc.check.sum_fault}" if not right else ""),
                 remediation="" if right else "the copy is damaged: copy the disc again",
             )
         )  # fmt: skip
@@ -85,6 +92,16 @@ def _changed(where: str) -> Finding:
         severity=Severity.BLOCKER, answer=Answer.FAIL, where=where,
         evidence="its size, time or inode is another now",
         remediation="let the copy end first, then run again",
+    )  # fmt: skip
+
+
+def not_listed(medium: Medium) -> Finding:
+    """A checksum file that does not name a disc proves nothing of it."""
+    return Finding(
+        rule="media.sum_listed", title="The checksum file names every disc",
+        severity=Severity.BLOCKER, answer=Answer.FAIL, where=medium.name,
+        evidence="no line of it ends in this file name",
+        remediation="give the checksum file of this release, or call the file as it was published",
     )  # fmt: skip
 
 
@@ -129,9 +146,10 @@ def judged_extra(extra: Extra) -> list[Finding]:
     if check.sum_right is False:
         findings.append(
             Finding(
-                rule="addon.sum_right", title="The medium's own checksum is right",
+                rule="addon.sum_right", title="The medium is what its checksum says",
                 severity=Severity.BLOCKER, answer=Answer.FAIL, where=where,
-                evidence=check.sum_fault, remediation="copy the medium again",
+                evidence=f"{check.listed or 'implanted md5'}; {check.sum_fault}",
+                remediation="copy it again, or give the checksum file that fits it",
             )
         )  # fmt: skip
     findings += [

@@ -30,6 +30,7 @@ from isomirror.repository import Item
 KEY_FILE = "RPM-GPG-KEY-CentOS-6"
 VERSION = 2
 KEYS = "RPM-GPG-KEY-*"
+SUMS = "discs.sums"
 
 
 class Published(Document):
@@ -46,6 +47,7 @@ class Published(Document):
     key: str
     media: tuple[Medium, ...]
     addons: tuple[Addon, ...] = ()
+    sums: str = ""
     findings: tuple[Finding, ...]
     when: datetime
 
@@ -74,6 +76,7 @@ class Contents:
     key: bytes
     fingerprint: str
     findings: tuple[Finding, ...]
+    sums: bytes
 
 
 @contextmanager
@@ -108,7 +111,8 @@ def _whole(release: Path) -> Published | None:
     published = _read(release)
     if published is None:
         return None
-    more = (*published.keys, *(addon.sums for addon in published.addons if addon.sums))
+    sums = (published.sums, *(addon.sums for addon in published.addons))
+    more = (*published.keys, *filter(None, sums))
     return published if all((release / name).is_file() for name in more) else None
 
 
@@ -176,6 +180,8 @@ def _write(contents: Contents, final: Path, report: Report) -> None:
     sums = {item.path: item.package.sha256 for item in items}
     publish(fresh / "tree.json", tree.model_copy(update={"sums": sums}).model_dump_json())
     publish(fresh / KEY_FILE, contents.key)
+    if contents.sums:
+        publish(fresh / SUMS, contents.sums)
     for extra in extras:
         publish(fresh / extra.key_file, extra.wanted.key)
         if extra.wanted.sums:
@@ -185,6 +191,7 @@ def _write(contents: Contents, final: Path, report: Report) -> None:
         arch=arch, packages=len(items), bytes=sum(item.package.size for item in items),
         fingerprint=contents.fingerprint, key=KEY_FILE,
         media=tuple(disc.medium for disc in discs), addons=tuple(e.addon() for e in extras),
+        sums=SUMS if contents.sums else "",
         findings=contents.findings, when=datetime.now(UTC),
     )  # fmt: skip
     publish_model(fresh / "published.json", published)

@@ -22,6 +22,9 @@ class Sum:
     algorithm: str
     value: str
 
+    def __str__(self) -> str:
+        return f"{self.algorithm} {self.value}"
+
 
 def read_sums(raw: bytes, where: str) -> dict[str, Sum]:
     """File name (without directories) → digest. Raises BadDocument when there is none in it."""

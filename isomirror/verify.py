@@ -37,8 +37,9 @@ class Verdict:
     faults: tuple[str, ...]
 
 
-def verify(pieces: Iterable[bytes], ring: KeyRing) -> Verdict:
-    """Read a package to its end and judge it. Never raises on what the bytes hold."""
+def verify(pieces: Iterable[bytes], ring: KeyRing, *, md5: bool = True) -> Verdict:
+    """Read a package to its end and judge it. Never raises on what the bytes hold. ``md5`` is False
+    where something stronger proves that every byte is the publisher's."""
     whole = hashlib.sha256()
     head, size, checks = b"", 0, None
     faults: list[str] = []
@@ -52,7 +53,7 @@ def verify(pieces: Iterable[bytes], ring: KeyRing) -> Verdict:
             try:
                 if len(head) >= needed(head):
                     package = read_package(head)
-                    checks = _Checks(package, ring)
+                    checks = _Checks(package, ring, md5=md5)
                     checks.feed(memoryview(head)[package.payload :])  # payloads are large: no copy
                     head = head[: package.payload]
             except BadPackage as fault:
@@ -71,10 +72,10 @@ def verify(pieces: Iterable[bytes], ring: KeyRing) -> Verdict:
 class _Checks:
     """The running digests that one package's own claims ask for."""
 
-    def __init__(self, package: Package, ring: KeyRing) -> None:
+    def __init__(self, package: Package, ring: KeyRing, *, md5: bool) -> None:
         self.package, self.ring = package, ring
         header = package.header.raw
-        self.md5 = hashlib.md5(header, usedforsecurity=False)
+        self.md5 = hashlib.md5(header, usedforsecurity=False) if md5 else None
         self.claim = package.header.text(PAYLOAD_DIGEST)
         self.payload = (
             hashlib.sha256() if self.claim is not None else None
@@ -95,7 +96,8 @@ class _Checks:
             return None
 
     def feed(self, piece: bytes | memoryview) -> None:
-        self.md5.update(piece)
+        if self.md5 is not None:
+            self.md5.update(piece)
         if self.payload is not None:
             self.payload.update(piece)
         if self.both is not None:
@@ -108,12 +110,11 @@ class _Checks:
         claims, header = self.package.signature, self.package.header
         faults = []
         sha1 = hashlib.sha1(header.raw, usedforsecurity=False).hexdigest()
-        payload = self.payload.hexdigest() if self.payload is not None else ""
         for name, claim, found in (
             ("header SHA-1", claims.text(SIG_SHA1), sha1),
             ("header SHA-256", claims.text(SIG_SHA256), hashlib.sha256(header.raw).hexdigest()),
-            ("MD5", _hex(claims.binary(SIG_MD5)), self.md5.hexdigest()),
-            ("payload SHA-256", self.claim, payload),
+            ("MD5", _hex(claims.binary(SIG_MD5)) if self.md5 else None, _hexdigest(self.md5)),
+            ("payload SHA-256", self.claim, _hexdigest(self.payload)),
         ):
             if claim is not None and claim != found:
                 faults.append(f"{name} is wrong: {found}, the package says {claim}")
@@ -142,6 +143,10 @@ class _Checks:
         if value[:2] != signature.left or not self.ring.verifies(signature, value):
             return [f"{name} is wrong"]
         return []
+
+
+def _hexdigest(digest: Any) -> str:
+    return str(digest.hexdigest()) if digest is not None else ""
 
 
 def _hex(raw: bytes | None) -> str | None:
