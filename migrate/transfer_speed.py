@@ -18,11 +18,13 @@ MOST = 8
 
 
 @contextmanager
-def readers(source: Host, count: int, report: Report = silent) -> Iterator[list[Session]]:
+def readers(
+    source: Host, count: int, report: Report = silent, first: Session | None = None
+) -> Iterator[list[Session]]:
     """So many readers on ``source``, one where dd does the reading; when all went well they part
-    in peace."""
+    in peace. ``first`` is one that runs already."""
     with ExitStack() as stack:
-        found = [stack.enter_context(reading(source, report))]
+        found = [first or stack.enter_context(reading(source, report))]
         if count > 1 and not without_python(found[0]):
             python = python_of(source)
             more = (session(source, "reader", python) for _ in range(count - 1))

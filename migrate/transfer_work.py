@@ -15,7 +15,7 @@ from migrate.transfer_dd import reading
 from migrate.transfer_index import ALGORITHM, Index, path_of
 from migrate.transfer_manifest import WIDTHS, Journal, Manifest
 from migrate.transfer_pass import Order, Outcome, Pump
-from migrate.transfer_speed import connections, readers
+from migrate.transfer_speed import connections, readers, without_python
 from migrate.transfer_wire import Frame, Kind, Session, session
 
 LARGE = 4 * 1024**3
@@ -58,6 +58,7 @@ class Work:
     published: bool
     pool: str
     index: Path
+    spare: Session | None = None  # a reader that was asked for its hashes, and waits
 
     def walk(self, kind: str, options: Options, report: Report) -> Outcome:
         order = Order(
@@ -73,7 +74,11 @@ class Work:
             slowdown=options.slowdown,
         )
         count = self._connections(kind, options)
-        with readers(self.source, count, report) as found, self._index(kind, options) as index:
+        first, self.spare = self.spare, None
+        with (
+            readers(self.source, count, report, first) as found,
+            self._index(kind, options) as index,
+        ):
             hints = index if index else None
             pump = Pump(found, self.writer, self.manifest, self.journal, order, hints)
             outcome = pump.run(report)
@@ -115,11 +120,14 @@ def opened(
     disks = folder / "disks"
     journal = Journal(disks / f"{name}.journal")
     try:
-        with session(target, "writer") as writer:
+        with session(target, "writer") as writer, contextlib.ExitStack() as stack:
+            spare = None
             path = disks / f"{name}.manifest"
             algorithm = Manifest.open(path).algorithm if path.exists() else ""
             if algorithm not in writer.hello.hashes:
-                algorithm = _choose(source, writer)
+                reader = stack.enter_context(reading(source))
+                algorithm = _choose(reader, writer)
+                spare = None if without_python(reader) else reader  # dd is said aloud by the pass
             answer = _open(writer, plan, disk, journal, algorithm, again=options.again)
             manifest = _manifest(path, journal, disk.size, algorithm, answer.number("created"))
             identity = answer.fields.get("identity", "")
@@ -131,7 +139,7 @@ def opened(
                 index = path_of(folder, plan.pool, plan.pool_path)
                 yield Work(
                     *(source, writer, disk, manifest, journal, room, published),
-                    *(plan.pool_path, index),
+                    *(plan.pool_path, index, spare),
                 )
             finally:
                 manifest.close()
@@ -180,19 +188,17 @@ def _manifest(path: Path, journal: Journal, size: int, algorithm: str, created: 
     return Manifest.create(path, size, algorithm)
 
 
-def _choose(source: Host, writer: Session) -> str:
+def _choose(reader: Session, writer: Session) -> str:
     """SHA-256 where it keeps up with a quick disk, all workers of the source together; else it is
     left for a hash that both sides have and that is more than twice as fast."""
-    with reading(source) as reader:
-        hands = min(reader.hello.cpus, WORKERS)
-        speeds = {
-            name: min(speed * hands, writer.hello.hashes[name])
-            for name, speed in reader.hello.hashes.items()
-            if name in writer.hello.hashes and name in WIDTHS
-        }
-        reader.bye()
+    hands = min(reader.hello.cpus, WORKERS)
+    speeds = {
+        name: min(speed * hands, writer.hello.hashes[name])
+        for name, speed in reader.hello.hashes.items()
+        if name in writer.hello.hashes and name in WIDTHS
+    }
     if not speeds:
-        raise OutsideFailed("the two agents have no hash in common", where=source.name)
+        raise OutsideFailed("the two agents have no hash in common", where=reader.host)
     best = max(speeds, key=lambda name: speeds[name])
     sha256 = speeds.get("sha256", 0)
     return "sha256" if sha256 >= QUICK or sha256 * 2 >= speeds[best] else best
