@@ -26,7 +26,8 @@ MAGIC = b"GL"
 PARTS = {
     "reader": (
         *("wire.py", "direct.py", "device.py", "workers.py", "pace.py"),
-        *("layout.py", "volumes.py", "reader.py"),
+        *("layout.py", "crc32c.py", "tables.py", "raid.py", "lvm.py"),
+        *("ext.py", "xfs.py", "ntfs.py", "fat.py", "reader.py"),
     ),
     "writer": ("wire.py", "direct.py", "replica.py", "writer.py"),
 }

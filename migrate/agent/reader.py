@@ -301,7 +301,7 @@ def one_pass(link, fields):
         raise Refused("%s has %d bytes, the plan says %s"
                       % (fields["device"], device.size, fields["size"]))
     final = fields.get("final") == "1"
-    found = areas(device.read, device.size, final)
+    found = areas(certain(device), device.size, final)
     total = 0
     for start, end in used(found):
         total += end - start

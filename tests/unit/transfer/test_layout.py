@@ -1,11 +1,13 @@
 """What is in use is found, all of it, on images made by the real tools."""
 
+import ast
 import random
 import struct
 from pathlib import Path
 
 import pytest
 
+from migrate.transfer_wire import PARTS
 from tests.unit.transfer import images
 from tests.unit.transfer.images import MIB
 
@@ -31,6 +33,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param(("-O", "64bit,metadata_csum,inline_data"), id="64 bit, inline data"),
         pytest.param(("-G", "64", "-b", "1024", "-N", "512"), id="large flexible groups"),
         pytest.param(("-b", "1024", "-g", "1024"), id="many small groups"),
+        pytest.param(("-O", "bigalloc", "-C", "16384"), id="clusters"),
+        pytest.param(("-O", "bigalloc", "-C", "65536", "-b", "1024"), id="large clusters"),
+        pytest.param(("-O", "meta_bg,^resize_inode", "-b", "1024"), id="scattered descriptors"),
+        pytest.param(("-O", "meta_bg,^resize_inode,^64bit,^flex_bg"), id="the same on ext3"),
+        pytest.param(("-E", "resize=1048576", "-b", "2048"), id="room to grow"),
     ],
 )
 def test_everything_in_use_on_ext_is_found_and_little_else(
@@ -45,14 +52,9 @@ def test_everything_in_use_on_ext_is_found_and_little_else(
     assert taken == image.stat().st_size - free * block
 
 
-@pytest.mark.parametrize(
-    "options", [("-O", "bigalloc"), ("-O", "meta_bg,^resize_inode"), ("-O", "journal_dev")]
-)
-def test_an_ext_feature_that_is_not_understood_means_all_of_it(
-    options: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_an_ext_feature_that_is_not_understood_means_all_of_it(tmp_path: Path) -> None:
     image = images.junk(tmp_path / "fs", 16 * MIB)
-    images.run("mkfs.ext4", "-q", "-F", "-E", "nodiscard", *options, image)
+    images.run("mkfs.ext4", "-q", "-F", "-E", "nodiscard", "-O", "journal_dev", image)
     assert images.extents(image) == [(0, 16 * MIB)]
     assert "copied whole" in images.kinds(image)[0][1]
 
@@ -141,10 +143,16 @@ def test_a_gpt_is_kept_with_its_backup(files: Path, tmp_path: Path) -> None:
     assert images.extents(disk)[-1][1] == 64 * MIB
 
 
-def test_a_damaged_gpt_means_the_whole_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", [512 + 8, 512 + 24, 512 + 56, 1024 + 40])
+def test_of_a_gpt_one_sound_copy_is_enough(place: int, tmp_path: Path) -> None:
     disk = images.partitioned(tmp_path / "disk", 8 * MIB, "label: gpt\n2048,4096\n")
+    good = images.kinds(disk)
     with disk.open("r+b") as file:
-        file.seek(1024 + 40)
+        file.seek(place)
+        file.write(b"x")
+    assert images.kinds(disk) == good
+    with disk.open("r+b") as file:
+        file.seek(8 * MIB - 512 + 60)
         file.write(b"x")
     assert images.extents(disk) == [(0, 8 * MIB)]
 
@@ -216,6 +224,20 @@ def test_no_damage_to_metadata_breaks_the_walk_or_makes_it_leave_the_disk(
             last = end
 
 
+@pytest.mark.parametrize("role", sorted(PARTS))
+def test_no_part_of_an_agent_takes_a_name_that_another_one_has(role: str) -> None:
+    """They are joined into one program: the later would silently replace the earlier."""
+    owners: dict[str, str] = {}
+    folder = Path(__file__).parents[3] / "migrate" / "agent"
+    for part in PARTS[role]:
+        for node in ast.parse((folder / part).read_text()).body:
+            names = [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+            for target in node.targets if isinstance(node, ast.Assign) else []:
+                names += [name.id for name in ast.walk(target) if isinstance(name, ast.Name)]
+            for name in names:
+                assert owners.setdefault(name, part) == part, f"{name} in {part}"
+
+
 def test_a_chain_of_logical_partitions_that_bites_its_tail_ends() -> None:
     names = images.agent()
     disk = bytearray(4 * MIB)
@@ -230,4 +252,5 @@ def test_a_chain_of_logical_partitions_that_bites_its_tail_ends() -> None:
     entry(64 * 512, 1, 5, 0, 64)
     data = bytes(disk)
     found = names["areas"](lambda o, n: data[o : o + n], len(data), False)  # type: ignore[operator]
-    assert [area[2] for area in found] == ["whole"]
+    assert [area[2] for area in found] == ["disk"]
+    assert "chain of logical partitions" in found[0][3]
