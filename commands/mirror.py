@@ -141,7 +141,7 @@ def status(state: State, as_json: bool) -> None:
     for addon in found.addons:
         word = "unchanged" if addon.unchanged() else "MISSING OR REPLACED"
         click.echo(
-            f"add-on     {addon.name}: {addon.packages} packages, {size(addon.size)}, {addon.kind} "
+            f"add-on     {addon.name}: {_count(addon.packages)}, {size(addon.size)}, {addon.kind} "
             f"{addon.path}, signed by {addon.fingerprint}, {word}"
         )
     former = served and served.identity != found.identity
@@ -157,6 +157,10 @@ def _standing(found: Published | None, served: Serving | None) -> dict[str, obje
         "serving": served and served.url,
         "serving_current": bool(served and found and served.identity == found.identity),
     }
+
+
+def _count(packages: int) -> str:
+    return f"{packages} package" + ("s" if packages != 1 else "")
 
 
 def _logger(path: Path) -> Callable[[str], None]:
