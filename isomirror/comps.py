@@ -12,6 +12,7 @@ HEAD = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n'
     b'<!DOCTYPE comps PUBLIC "-//CentOS//DTD Comps info//EN" "comps.dtd">\n'
 )
+STRENGTH = ("optional", "default", "mandatory")
 KINDS = ("group", "category", "environment")
 
 
@@ -64,13 +65,20 @@ def _add(same: Tree.Element, other: Tree.Element) -> None:
 
 
 def _once(part: Tree.Element) -> None:
-    """Drop the later of two entries of one package; a mandatory one stands for an optional one."""
-    seen: dict[tuple[str, str], Tree.Element] = {}
+    """Drop the later of two entries of one package, and keep the stronger of their types. Entries
+    under different conditions are different."""
+    seen: dict[tuple[str, str, str], Tree.Element] = {}
     for entry in list(part):
-        key = (entry.tag, (entry.text or "").strip())
-        if key not in seen:
-            seen[key] = entry
+        key = (entry.tag, (entry.text or "").strip(), entry.get("requires", ""))
+        first = seen.setdefault(key, entry)
+        if first is entry:
             continue
-        if entry.get("type") == "mandatory":
-            seen[key].set("type", "mandatory")
+        kind = entry.get("type", "")
+        if kind in STRENGTH and _strength(first) < STRENGTH.index(kind):
+            first.set("type", kind)
         part.remove(entry)
+
+
+def _strength(entry: Tree.Element) -> int:
+    kind = entry.get("type", "")
+    return STRENGTH.index(kind) if kind in STRENGTH else len(STRENGTH)
