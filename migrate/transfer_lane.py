@@ -5,6 +5,7 @@ Several lanes share a disk by stripes; each checks the place of every frame it g
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -126,6 +127,7 @@ class Lane:
             Kind.OFFER: self._offered,
         }
         while (frame := self._reader.receive()).kind is not Kind.END:
+            self._hub.alive = time.monotonic()
             handler = handlers.get(frame.kind)
             if handler is None:
                 raise self._reader.failed(f"{frame.kind.name} came in the middle of a pass")

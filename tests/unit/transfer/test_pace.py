@@ -1,5 +1,7 @@
 """How fast the reader goes: it rests for a busy disk, and compresses only where that is faster."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from core.errors import OutsideFailed
 from core.progress import Event
 from migrate import transfer, transfer_wire
 from migrate.transfer import Options
+from migrate.transfer_wire import program
 from migrate.transfer_work import opened
 from tests.unit.transfer import estate, images
 
@@ -208,3 +211,51 @@ def test_where_no_process_can_be_made_the_reader_does_all_itself(
     estate.change(old.disk, 4)
     transfer.finish(old.source, old.target, old.plan, old.folder)
     assert old.replica.read_bytes() == old.expected()
+
+
+def proportional(pid: str) -> int:
+    """The memory of a process in bytes, what it shares counted once for all."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(text.partition("Pss:")[2].split()[0]) * 1024
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_the_reader_and_four_workers_stay_below_64_mib(tmp_path: Path, compress: bool) -> None:
+    images.junk(tmp_path / "disk", 64 * MIB)
+    old = estate.make(tmp_path, tmp_path / "disk")
+    most, count = 0, 0
+
+    def look(_: Event) -> None:
+        nonlocal most, count
+        mark = f"range({len(program('reader'))})"
+        total = found = 0
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+                if mark in "".join(words) and os.getsid(int(entry.name)) in mine():
+                    total, found = total + proportional(entry.name), found + 1
+        most, count = max(most, total), max(count, found)
+
+    def mine() -> set[int]:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        return {int(child) for child in children}
+
+    options = Options(workers=4, compress=compress, rate=40 * MIB)
+    transfer.copy(old.source, old.target, old.plan, old.folder, "full", options, look)
+    assert count >= 5
+    assert 4 * MIB < most < 64 * MIB
+
+
+def test_an_unchanged_disk_costs_a_thousandth_of_its_used_bytes(tmp_path: Path) -> None:
+    images.junk(tmp_path / "disk", 64 * MIB)
+    old = estate.make(tmp_path, tmp_path / "disk")
+    transfer.copy(old.source, old.target, old.plan, old.folder)
+    (delta,) = transfer.copy(old.source, old.target, old.plan, old.folder, "delta")
+    assert delta.used == 64 * MIB
+    assert delta.sent == 0
+    assert delta.wire * 1000 < delta.used
+    with (tmp_path / "disk").open("r+b") as file:
+        file.seek(33 * MIB + 5)
+        file.write(b"one byte")
+    (delta,) = transfer.copy(old.source, old.target, old.plan, old.folder, "delta")
+    assert delta.sent == 65536
