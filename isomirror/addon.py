@@ -212,24 +212,29 @@ def _raise(fault: OSError) -> None:
 
 
 def _read_tar(path: Path) -> Index:
-    length = path.stat().st_size
-    files: dict[str, tuple[Extent, ...]] = {}
     try:
         with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                if not member.isreg() or not wanted(member.name.removeprefix("./")):
-                    continue
-                name = _checked(member.name, str(path))
-                if member.issparse() or member.offset_data + member.size > length:
-                    raise BadMedium(f"{name} is not whole in it", where=str(path),
-                                    hint="copy the archive again")  # fmt: skip
-                files[name] = (Extent(member.offset_data, member.size),)
-                if len(files) > ENTRIES:
-                    raise BadMedium(f"more than {ENTRIES} files", where=str(path))
-    except tarfile.TarError as fault:
-        raise BadMedium(f"the archive can't be read: {fault}", where=str(path),
+            files = dict(_members(archive, path))
+    except (tarfile.TarError, ValueError, ArithmeticError, EOFError, MemoryError) as fault:
+        said = str(fault) or type(fault).__name__  # tarfile lets through what odd numbers lead to
+        raise BadMedium(f"the archive can't be read: {said}", where=str(path),
                         hint="copy the archive again") from fault  # fmt: skip
     return Index(Volume("", "", "", "", "", 0, b""), files, frozenset())
+
+
+def _members(archive: tarfile.TarFile, path: Path) -> Iterator[tuple[str, tuple[Extent, ...]]]:
+    length, last = path.stat().st_size, -1
+    for count, member in enumerate(archive):
+        if count > ENTRIES or member.offset <= last:
+            raise BadMedium(f"more than {ENTRIES} files, or one twice", where=str(path))
+        last = member.offset
+        if not member.isreg() or not wanted(member.name.removeprefix("./")):
+            continue
+        end = member.offset_data + member.size
+        if member.issparse() or not 0 <= member.size <= end <= length:
+            raise BadMedium(f"{member.name[:80]!r} is not whole in it", where=str(path),
+                            hint="copy the archive again")  # fmt: skip
+        yield _checked(member.name, str(path)), (Extent(member.offset_data, member.size),)
 
 
 def _checked(name: str, where: str) -> str:
