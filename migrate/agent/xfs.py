@@ -15,7 +15,7 @@ XFS_INCOMPAT = 0x1 | 0x2 | 0x4 | 0x8 | 0x20 | 0x40 | 0x80
 XFS_READONLY = 0x1 | 0x2 | 0x4 | 0x8
 MORE_BITS = 0x8000
 PRIME, WORD = 0x9E3779B97F4A7C15, 0xFFFFFFFFFFFFFFFF
-LOG_STEP = 1048576
+LOG_STEP, LIVE_RECORDS = 1048576, 64
 
 
 class Xfs:
@@ -178,41 +178,95 @@ class Xfs:
         return children
 
     def at_rest(self):
-        """Whether the log ends with the record of an unmount, or of one dummy behind it, as old
-        kernels leave it when they freeze."""
+        """Whether replaying the log would change nothing but the superblock: its live part is the
+        record of an unmount, or the superblock's dummies, which a freeze leaves."""
         group, place = self.logged >> self.shift, self.logged & (1 << self.shift) - 1
         if not self.logged or group >= self.groups:
             return False
-        base, size = (group * self.length + place) * self.block, self.log_length * self.block
-        newest = []  # (cycle, block, whether it is an unmount), two at most
+        self.log, size = (group * self.length + place) * self.block, self.log_length * self.block
+        newest = (0, -1)
         for start in range(0, size, LOG_STEP):
-            raw = self.view.read(base + start, min(LOG_STEP, size - start))
+            raw = self.view.read(self.log + start, min(LOG_STEP, size - start))
             at = raw.find(LOG_MAGIC)
             while at >= 0:
-                if at % 512 == 0:
-                    self.record(newest, raw[at:at + 512], (start + at) // 512, base)
+                place = (start + at) // 512
+                if at % 512 == 0 and self.own_record(raw[at:at + 512], place):
+                    newest = max(newest, (field(raw, ">I", at + 4), place))
                 at = raw.find(LOG_MAGIC, at + 4)
-        return bool([record for record in newest if record[2]])
+        if newest[1] < 0:
+            return False
+        lsn = field(self.sectors(newest[1], 1), ">Q", 24)
+        block, last = lsn & 0xFFFFFFFF, newest[1]
+        for _ in range(LIVE_RECORDS):
+            head = self.sectors(block, 1)
+            if not self.own_record(head, block):
+                return False
+            heads = 1
+            if field(head, ">I", 8) == 2:
+                heads = max(1, -(-field(head, ">I", 320) // 32768))
+            length = field(head, ">I", 12)
+            count = -(-length // 512)
+            if count > 64 or not harmless(self.restored(head, block + heads, count)[:length],
+                                          field(head, ">I", 40)):
+                return False
+            if block == last:
+                return True
+            block = (block + heads + count) % (size // 512)
+        return False
 
-    def record(self, newest, head, block, base):
-        """Keep a log record's head if it is one of the two newest."""
+    def own_record(self, head, block):
+        """Whether this is the head of a record of this log, at this place."""
         version, length, cycle, own = struct.unpack(">IIII", head[8:24])
         uuid = head[304:320]
-        if own != block or version not in (1, 2) or not 0 < length <= LOG_STEP:
-            return
-        if cycle != field(head, ">I", 4) or uuid != self.own and uuid != ZEROS[:16]:
-            return
-        unmount = False
-        if field(head, ">I", 40) == 1:
-            heads = 1
-            if version == 2:
-                heads = max(1, -(-field(head, ">I", 320) // 32768))
-            place = (block + heads) % (self.log_length * self.block // 512)  # a ring
-            operation = self.view.read(base + place * 512, 12)
-            unmount = field(operation, "B", 8) == 0xAA and field(operation, "B", 9) & 0x20 != 0
-        newest.append((cycle, block, unmount))
-        newest.sort()
-        del newest[:-2]
+        return head[:4] == LOG_MAGIC and own == block and version in (1, 2) \
+            and 0 < length <= LOG_STEP and cycle == field(head, ">I", 4) \
+            and (uuid == self.own or uuid == ZEROS[:16])
+
+    def sectors(self, block, count):
+        """Of the log, which is a ring."""
+        total = self.log_length * self.block // 512
+        parts = []
+        for number in range(block, block + count):
+            parts.append(self.view.read(self.log + number % total * 512, 512))
+        return ZEROS[:0].join(parts)
+
+    def restored(self, head, block, count):
+        """A record's content: each sector's first word stands in the head, its own tells the
+        cycle."""
+        raw, parts = self.sectors(block, count), []
+        for number in range(count):
+            parts.append(head[44 + 4 * number:48 + 4 * number])
+            parts.append(raw[512 * number + 4:512 * number + 512])
+        return ZEROS[:0].join(parts)
+
+
+def harmless(raw, count):
+    """Whether the operations of a record are an unmount or changes of the superblock alone."""
+    at, regions = 0, 0
+    for _ in range(count):
+        if at + 12 > len(raw):
+            return False
+        length, client, flags = struct.unpack(">IBB", raw[at + 4:at + 10])
+        at += 12
+        data = raw[at:at + length]
+        at += length
+        if len(data) < length or flags & ~0x23:
+            return False  # broken off, or continued elsewhere
+        if flags & 0x20 and client == 0xAA:
+            continue
+        if client != 0x69:
+            return False
+        if flags or not length:
+            continue  # the start or the commit of a transaction
+        if regions:
+            regions -= 1
+            continue
+        if length == 16 and field(data, "<I", 0) == 0x5452414E:
+            continue
+        if length < 24 or struct.unpack("<H", data[:2])[0] != 0x123C or field(data, "<Q", 8):
+            return False
+        regions = field(data, "<H", 2) - 1
+    return not regions
 
 
 LOG_MAGIC = struct.pack(">I", 0xFEEDBABE)

@@ -1,0 +1,129 @@
+"""What other tools say is in use, and file systems populated by their own drivers and tools."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.unit.transfer.images import junk, run
+
+Spans = list[tuple[int, int]]
+LINE = re.compile(r"^(0x[0-9A-F]+)\s+(0x[0-9A-F]+)\s+\+$", re.M)
+
+
+def partclone(kind: str, image: Path) -> Spans:
+    """What partclone would copy."""
+    domain = image.with_suffix(".domain")
+    log = image.with_suffix(".log")
+    run(f"partclone.{kind}", "-D", "-F", "-L", log, "-s", image, "-o", domain)
+    found = LINE.findall(domain.read_text())
+    return [(int(start, 16), int(start, 16) + int(size, 16)) for start, size in found]
+
+
+def total(spans: Spans) -> int:
+    return sum(end - start for start, end in spans)
+
+
+def lacking(spans: Spans, wanted: Spans) -> int:
+    """Bytes of ``wanted`` that are not in ``spans``."""
+    both = sum(
+        max(0, min(end, last) - max(start, first))
+        for start, end in spans
+        for first, last in wanted
+        if first < end and start < last
+    )
+    return total(wanted) - both
+
+
+@contextmanager
+def mounted(image: Path, *options: str) -> Iterator[Path]:
+    """The file system in a file, by the kernel's own driver."""
+    point = image.with_suffix(".mnt")
+    point.mkdir(exist_ok=True)
+    run("mount", "-o", ",".join(("loop", *options)), image, point)
+    try:
+        yield point
+    finally:
+        run("umount", point)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Path → digest of every file below."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def xfs(path: Path, size: int, files: Path, *options: str) -> Path:
+    """An XFS over junk with the files in it, by mkfs alone."""
+    junk(path, size)
+    listing = path.with_suffix(".proto")
+    listing.write_text("boot\n0 0\n" + _proto(files) + "$\n")
+    run("mkfs.xfs", "-q", "-f", "-K", "-p", listing, *options, path)
+    return path
+
+
+def _proto(folder: Path) -> str:
+    lines = "d--755 0 0\n"
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            lines += f"{path.name} {_proto(path)}$\n"
+        elif not path.is_symlink():
+            lines += f"{path.name} ---644 0 0 {path}\n"
+    return lines
+
+
+def scattered(image: Path, count: int, size: int) -> None:
+    """Many files, each second one gone again: free space in many pieces."""
+    with mounted(image) as point:
+        for number in range(count):
+            (point / f"many{number}").write_bytes(os.urandom(size))
+        os.sync()
+        for number in range(0, count, 2):
+            (point / f"many{number}").unlink()
+
+
+def ntfs(path: Path, size: int, files: Path, *options: str) -> Path:
+    """An NTFS over junk with the files in it."""
+    junk(path, size)
+    run("mkntfs", "-q", "-f", "-F", *options, path)
+    for number, name in enumerate(sorted(digests(files))):
+        run("ntfscp", "-f", path, files / name, f"file{number}")
+    return path
+
+
+def ntfs_digests(image: Path, count: int) -> list[str]:
+    return [
+        hashlib.sha256(run("ntfscat", "-f", image, f"file{number}")).hexdigest()
+        for number in range(count)
+    ]
+
+
+def fat(path: Path, size: int, files: Path, *options: str) -> Path:
+    """A FAT over junk with the files in it."""
+    junk(path, size)
+    run("mkfs.fat", *options, path)
+    for name in sorted(files.iterdir()):
+        if not name.is_symlink():
+            run("mcopy", "-i", path, "-s", name, "::")
+    return path
+
+
+def fat_digests(image: Path, scratch: Path) -> dict[str, str]:
+    run("fsck.fat", "-n", image)
+    scratch.mkdir()
+    run("mcopy", "-i", image, "-s", "-n", "::", scratch)
+    return digests(scratch)
+
+
+def fat_used(image: Path) -> int:
+    """Bytes of the clusters that fsck.fat finds in use."""
+    told = run("fsck.fat", "-n", "-v", image).decode()
+    used = re.search(r"(\d+)/\d+ clusters", told)
+    size = re.search(r"(\d+) bytes per cluster", told)
+    assert used and size
+    return int(used[1]) * int(size[1])
