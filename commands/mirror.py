@@ -1,4 +1,4 @@
-"""`groundlift mirror`: build, serve, status, stop; add and remove, export."""
+"""`groundlift mirror`: build, serve, status, stop; add and remove, closure, export."""
 
 import json
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from commands import mirror_export, mirror_media
+from commands import mirror_closure, mirror_export, mirror_media
 from commands.background import Serving, announce, detach, end, running
 from commands.console import show_findings
 from commands.mirror_result import FILE, checksums, dry_and_json, pinned, publishing, show_built
@@ -28,6 +28,7 @@ def mirror() -> None:
 
 mirror.add_command(mirror_media.add)
 mirror.add_command(mirror_media.remove)
+mirror.add_command(mirror_closure.closure)
 mirror.add_command(mirror_export.export)
 mirror.add_command(mirror_export.repository_file)
 

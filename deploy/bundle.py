@@ -34,6 +34,11 @@ class Bundle(Document):
     phases: tuple[Phase, ...] = Field(min_length=1)
     packages: dict[Word, tuple[Package, ...]] = {}
 
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Every package that is installed by name, once."""
+        return tuple(dict.fromkeys(name for names in self.packages.values() for name in names))
+
 
 @dataclass(frozen=True, slots=True)
 class Content:

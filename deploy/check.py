@@ -6,7 +6,7 @@ from core.errors import OutsideFailed
 from core.ports import PlayEvent, PlayResult
 from core.progress import Report, track
 from core.rules import Finding, Outcome, Rule, Severity, blockers, failed, judge, passed, unknown
-from deploy import run
+from deploy import run, supplies
 from deploy.run import Cloud, World
 from deploy.site import Site
 
@@ -17,6 +17,7 @@ Asked = tuple[Site, PlayResult | None]
 def check(cloud: Cloud, world: World, report: Report) -> tuple[Finding, ...]:
     """All findings. Nodes are asked only about a site whose rules hold: asking needs addresses."""
     findings = run.judge(cloud) + _mirror(cloud, world)
+    findings += supplies.findings(cloud.site, cloud.content.bundle, world.web, report)
     result = None
     if not blockers(run.judge(cloud)):
         result = _ask(cloud, world, report)

@@ -5,6 +5,7 @@ The comps file of a disc lists some packages twice within a group; yum shows the
 
 import xml.etree.ElementTree as Tree
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from core.errors import Blocked
 
@@ -82,3 +83,33 @@ def _once(part: Tree.Element) -> None:
 def _strength(entry: Tree.Element) -> int:
     kind = entry.get("type", "")
     return STRENGTH.index(kind) if kind in STRENGTH else len(STRENGTH)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group's members: ``required`` are its mandatory ones; ``conditional`` pairs a package with
+    the one that calls for it."""
+
+    required: tuple[str, ...]
+    default: tuple[str, ...]
+    conditional: tuple[tuple[str, str], ...]
+
+
+def groups(raw: bytes, where: str) -> dict[str, Group]:
+    """The groups of a comps file by id. Raises BadGroups."""
+    found = {}
+    for element in _read(where, raw):
+        if element.tag != "group":
+            continue
+        members: dict[str, list[str]] = {}
+        conditional = []
+        for entry in element.iter("packagereq"):
+            name, kind = (entry.text or "").strip(), entry.get("type", "")
+            members.setdefault(kind, []).append(name)
+            if kind == "conditional" and entry.get("requires"):
+                conditional.append((name, entry.get("requires", "").strip()))
+        found[(element.findtext("id") or "").strip()] = Group(
+            tuple(members.get("mandatory", ())), tuple(members.get("default", ())),
+            tuple(conditional),
+        )  # fmt: skip
+    return found

@@ -312,6 +312,7 @@ def asked(bench: Bench) -> dict[str, list[tuple[str, str]]]:
 def test_check_asks_mirror_and_every_node_and_changes_nothing(bench: Bench) -> None:
     assert asked(bench) == {
         "mirror.reachable": [("", "pass")],
+        "closure.proven": [("", "unknown")],  # these pages hold no package list
         "node.reachable": [(host, "pass") for host in HOSTS],
         "node.ready": [(host, "pass") for host in HOSTS],
     }
@@ -328,6 +329,7 @@ def test_check_tells_unreachable_unfit_and_missing_apart(bench: Bench) -> None:
     bench.pages.answer = OutsideFailed("refused")
     assert asked(bench) == {
         "mirror.reachable": [("http://192.0.2.5:8077/centos/6.3/os/x86_64/", "fail")],
+        "closure.proven": [("", "unknown")],
         "node.reachable": [("both", "pass"), ("second", "pass"), ("store", "fail")],
         "node.ready": [("both", "fail"), ("second", "pass"), ("store", "unknown")],
     }
