@@ -10,6 +10,7 @@ last line is JSON; ``ratio_rsync`` is the worst over all lines.
 import argparse
 import json
 import random
+import re
 import statistics
 import sys
 import time
@@ -26,20 +27,30 @@ from tests.unit.transfer.images import MIB
 BLOCK, PIECE = 4096, 65536
 
 
+def metadata(disk: Disk, start: int) -> list[tuple[int, int]]:
+    """Where the root file system keeps its own tables: nobody overwrites those with data."""
+    told = images.run("dumpe2fs", f"{disk.path}?offset={start}").decode()
+    size = int(re.findall(r"Block size: +(\d+)", told)[0])
+    kinds = "bitmap|Inode table|superblock|descriptors|GDT blocks|journal"
+    found = re.findall(rf"(?:{kinds}) at (\d+)(?:-(\d+))?", told)
+    return [(start + int(a) * size, start + (int(b or a) + 1) * size) for a, b in found]
+
+
 def change(disk: Disk, top: Path, seed: int) -> None:
     """Overwrite used blocks, and add files."""
     dice = random.Random(seed)
     _, start, _ = disk.parts[-1]
-    spans = [
-        span
-        for span in images.extents(disk.path)
-        if span[0] > start + 64 * MIB and span[1] - span[0] >= 2 * PIECE
+    tables = metadata(disk, start)
+    places = [
+        at
+        for first, last in images.extents(disk.path)
+        for at in range(first + -first % PIECE, last - PIECE, PIECE)
+        if at > start + 64 * MIB and not any(a < at + PIECE and at < b for a, b in tables)
     ]
     scale = disk.size / (8 * 1024 * MIB)
     with disk.path.open("r+b") as file:
-        for _ in range(int(640 * scale)):
-            first, last = dice.choice(spans)
-            file.seek(dice.randrange(first, last - PIECE, PIECE))
+        for at in dice.sample(places, int(640 * scale)):
+            file.seek(at)
             file.write(dice.randbytes(PIECE))
     for number in range(max(1, int(10 * scale))):
         path = top / f"new-{seed}-{number}"
