@@ -11,12 +11,21 @@ import click
 from commands import mirror_closure, mirror_export, mirror_media
 from commands.background import Serving, announce, detach, end, running
 from commands.console import show_findings
-from commands.mirror_result import FILE, checksums, dry_and_json, pinned, publishing, show_built
+from commands.mirror_result import (
+    FILE,
+    checksums,
+    dry_and_json,
+    isos,
+    pinned,
+    publishing,
+    show_built,
+)
 from core.quantities import size
 from core.state import State
 from isomirror import build as building
 from isomirror.release import Published, current
 from isomirror.serve import Catalogue, Server
+from isomirror.sums import beside
 
 SERVING = "serve.json"
 
@@ -34,7 +43,9 @@ mirror.add_command(mirror_export.repository_file)
 
 
 @mirror.command()
-@click.argument("images", nargs=-1, required=True, type=FILE)
+@click.argument(
+    "images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="ISO|DIR..."
+)
 @click.option("--key", type=FILE, help="Public key file; default: the one on the disc.")
 @click.option(
     "--fingerprint",
@@ -42,7 +53,14 @@ mirror.add_command(mirror_export.repository_file)
     show_default="CentOS 6",
     help="The key's 40 hexadecimal digits, or @FILE that holds them.",
 )
-@click.option("--sums", type=FILE, help="The publisher's sha256sum.txt of the discs.")
+@click.option(
+    "--sums",
+    type=FILE,
+    multiple=True,
+    help="The publisher's sha256sum.txt of the discs, or its .asc; repeatable. Default: the one "
+    "that lies beside the images and names all of them.",
+)
+@click.option("--no-sums", is_flag=True, help="Leave a checksum file beside the images alone.")
 @dry_and_json
 @click.pass_obj
 def build(
@@ -50,13 +68,19 @@ def build(
     images: tuple[Path, ...],
     key: Path | None,
     fingerprint: str,
-    sums: Path | None,
+    sums: tuple[Path, ...],
+    no_sums: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Verify the discs and every package on them, then publish. Extracts nothing."""
+    """Verify the discs and every package on them, then publish. Extracts nothing. The order of the
+    images does not matter; of a directory its *.iso files are taken."""
     pin = pinned(fingerprint)
-    listed = checksums(sums)
+    images = tuple(image for given in images for image in isos(given))
+    found = None if sums or no_sums else beside(images)
+    if found:
+        click.echo(f"the discs are held to {found}", err=True)
+    listed = checksums(*sums, *([found] if found else []))
     with publishing(as_json) as report:
         built = building.build(
             images, state.mirror, report, fingerprint=pin, key=key, sums=listed, dry_run=dry_run

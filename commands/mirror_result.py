@@ -71,12 +71,22 @@ def pinned(text: str) -> str:
     return digits
 
 
-def checksums(path: Path | None) -> bytes:
-    """A checksum file's content; empty when none is given."""
+def checksums(*paths: Path) -> bytes:
+    """The content of checksum files; empty when there are none."""
     try:
-        return path.read_bytes() if path else b""
+        return b"\n".join(path.read_bytes() for path in paths)
     except OSError as fault:
-        raise UsageProblem(f"can't read {path}: {fault.strerror}") from fault
+        raise UsageProblem(f"can't read {fault.filename}: {fault.strerror}") from fault
+
+
+def isos(given: Path) -> tuple[Path, ...]:
+    """An image itself, or the images of a directory."""
+    if not given.is_dir():
+        return (given,)
+    found = tuple(sorted(p for p in given.iterdir() if p.suffix.lower() == ".iso" and p.is_file()))
+    if not found:
+        raise UsageProblem(f"there is no .iso file in {given}", hint="name the ISO files")
+    return found
 
 
 def dry_and_json(command: Callable[..., None]) -> Callable[..., None]:

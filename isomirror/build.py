@@ -15,15 +15,16 @@ from core.errors import Blocked, OutsideFailed
 from core.progress import Report, Unit, track
 from core.rules import Answer, Finding, Severity, blockers, judge
 from core.state import lock, publish_model
+from isomirror import catalogue
 from isomirror.addon import Looked
 from isomirror.check import DiscCheck, read_disc
+from isomirror.expected import expected
 from isomirror.extra import Wanted, examine, look_at
 from isomirror.findings import (
     doubled,
     judged,
     judged_extra,
     key_findings,
-    not_listed,
     together,
     unreadable,
 )
@@ -41,7 +42,7 @@ from isomirror.release import (
     told,
     writing,
 )
-from isomirror.sums import Sum, read_sums
+from isomirror.sums import Sum
 
 CENTOS_6 = "C1DAC52D1664E8A4386DBA430946FCA2C105B9DE"
 
@@ -77,10 +78,6 @@ class Order:
     key: Path | None
     addons: tuple[Wanted, ...]
     sums: bytes = b""
-
-    def listed(self, medium: Medium) -> Sum | None:
-        """What the checksum file says of a disc."""
-        return read_sums(self.sums, "the discs' checksums").get(medium.name) if self.sums else None
 
 
 def build(
@@ -139,10 +136,8 @@ def carry_out(
     if old is not None and old.identity == identity:
         return Built(old, old.findings, changed=False)
     findings += key_findings(ring, now or datetime.now(UTC))
-    listed = [order.listed(medium) for medium in media]
-    findings += tuple(
-        not_listed(m) for m, sum_ in zip(media, listed, strict=True) if order.sums and not sum_
-    )
+    listed, found = expected(media, order.sums, ring)
+    findings += catalogue.findings(media, order.fingerprint) + found
     _go_on(findings)
     discs = tuple(
         Disc(m, i, _check(m, i, ring, mirror, report, sum_))

@@ -8,7 +8,6 @@ from isomirror import repository
 from isomirror.check import DiscCheck
 from isomirror.extra import Extra
 from isomirror.iso9660 import BadDisc, CutShort
-from isomirror.media import Medium
 from isomirror.openpgp import KeyRing
 from isomirror.release import Disc, choose
 
@@ -54,7 +53,7 @@ def judged(disc: Disc) -> list[Finding]:
         findings.append(
             Finding(
                 rule="media.sum_right",
-                title="The disc is what the checksum file says" if disc.check.listed
+                title="The disc is what its publisher's checksum says" if disc.check.listed
                 else "The disc's own checksum is right",
                 severity=Severity.BLOCKER, answer=Answer.PASS if right else Answer.FAIL, where=name,
                 evidence=stated + (f"; {disc.check.sum_fault}" if not right else ""),
@@ -95,16 +94,6 @@ def _changed(where: str) -> Finding:
     )  # fmt: skip
 
 
-def not_listed(medium: Medium) -> Finding:
-    """A checksum file that does not name a disc proves nothing of it."""
-    return Finding(
-        rule="media.sum_listed", title="The checksum file names every disc",
-        severity=Severity.BLOCKER, answer=Answer.FAIL, where=medium.name,
-        evidence="no line of it ends in this file name",
-        remediation="give the checksum file of this release, or call the file as it was published",
-    )  # fmt: skip
-
-
 def together(discs: tuple[Disc, ...]) -> tuple[Finding, ...]:
     """What can only be seen of all discs side by side."""
     findings = []
@@ -122,6 +111,15 @@ def together(discs: tuple[Disc, ...]) -> tuple[Finding, ...]:
                         remediation="give the discs of one set",
                     )
                 )  # fmt: skip
+    if repository.comps_right(discs[0].medium, discs[0].index) is False:
+        findings.append(
+            Finding(
+                rule="media.groups_right", title="The groups are what disc 1's own list says",
+                severity=Severity.BLOCKER, answer=Answer.FAIL, where=discs[0].medium.name,
+                evidence="the comps file and its digest in repomd.xml differ",
+                remediation="the copy is damaged, or was changed: copy the disc again",
+            )
+        )  # fmt: skip
     listed = repository.listed(discs[0].medium, discs[0].index)
     absent = sorted(listed - set(seen)) if listed and not any(d.check.bad for d in discs) else []
     if absent:

@@ -41,6 +41,8 @@ class Medium(Document):
     every_disc: bool = False
     tree_release: str = ""
     tree_arch: str = ""
+    tree_needs: tuple[str, ...] = ()
+    tree_lacks: tuple[str, ...] = ()
     package_release: str = ""
     packages: int = 0
     repodata: bool = False
@@ -80,7 +82,7 @@ def look(image: Path) -> tuple[Medium, Index]:
             return raw.decode("utf-8", "replace")
 
         disc_id, release, arch, discs, every = _discinfo(text(".discinfo"))
-        tree_release, tree_arch = _treeinfo(text(".treeinfo"))
+        tree_release, tree_arch, needs = _treeinfo(text(".treeinfo"))
     implant = IMPLANT.search(index.volume.application_use)
     packages = [name for name in index.files if name.endswith(".rpm")]
     return Medium(
@@ -88,6 +90,7 @@ def look(image: Path) -> tuple[Medium, Index]:
         modified=facts.st_mtime_ns, volume=index.volume.id, application=index.volume.application,
         volume_size=index.volume.size, disc_id=disc_id, release=release, arch=arch, discs=discs,
         every_disc=every, tree_release=tree_release, tree_arch=tree_arch,
+        tree_needs=needs, tree_lacks=tuple(name for name in needs if name not in index.files),
         package_release=_package_release(packages), packages=len(packages),
         repodata="repodata/repomd.xml" in index.files,
         comps=any(re.fullmatch(r"repodata/[^/]*comps[^/]*\.xml", name) for name in index.files),
@@ -111,15 +114,23 @@ def _release(text: str) -> str:
     return found[0] if found else ""
 
 
-def _treeinfo(text: str) -> tuple[str, str]:
+def _treeinfo(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Release, architecture, and the files that an installation over the network fetches first."""
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         parser.read_string(text)
         general = parser["general"]
         arch = general.get("arch", "")
-        return _release(general.get("version", "")), arch if ARCH.fullmatch(arch) else ""
+        named = [
+            (f"images-{arch}", "kernel"),
+            (f"images-{arch}", "initrd"),
+            ("stage2", "mainimage"),
+        ]
+        needs = [parser.get(section, key, fallback="") for section, key in named]
+        release = _release(general.get("version", ""))
+        return release, arch if ARCH.fullmatch(arch) else "", tuple(filter(None, needs))
     except (configparser.Error, KeyError):
-        return "", ""
+        return "", "", ()
 
 
 def _package_release(names: list[str]) -> str:
@@ -218,6 +229,15 @@ def _first_disc(media: Media) -> Outcome:
     )
 
 
+def _tree(media: Media) -> Outcome:
+    first = next((medium for medium in media if medium.comps), media[0])
+    if first.tree_lacks:
+        return failed(f"absent: {', '.join(first.tree_lacks)}", where=first.name)
+    if not first.tree_needs:
+        return unknown("its .treeinfo names no kernel and no initrd", where=first.name)
+    return passed(", ".join(first.tree_needs), where=first.name)
+
+
 BLOCKER = Severity.BLOCKER
 EACH: tuple[Rule[Media], ...] = (
     Rule(
@@ -257,5 +277,9 @@ SET: tuple[Rule[Media], ...] = (
     Rule(
         "media.first_disc", "One disc has the install tree and the groups", BLOCKER,
         "add disc 1 of the set", _first_disc,
+    ),
+    Rule(
+        "media.tree_whole", "Machines can be installed from the tree", Severity.WARNING,
+        "packages are not concerned; for bare machines take a disc with the installer", _tree,
     ),
 )  # fmt: skip

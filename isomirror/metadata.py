@@ -44,7 +44,7 @@ def from_folder(release: Path) -> Metadata:
 def read(fetch: Fetch, where: str) -> Metadata:
     """``fetch`` gives the content of a path below the repository. Raises BadMetadata."""
     files, names = {}, {}
-    for kind, (path, algorithm, digest) in _listed(fetch("repodata/repomd.xml"), where).items():
+    for kind, (path, algorithm, digest) in listed(fetch("repodata/repomd.xml"), where).items():
         raw = fetch(path)
         if hashlib.new(algorithm, raw, usedforsecurity=False).hexdigest() != digest:
             raise _bad(f"{path} is not what repomd.xml says", where)
@@ -55,8 +55,8 @@ def read(fetch: Fetch, where: str) -> Metadata:
     return Metadata(files["primary"], files["filelists"], files.get("group", b""), names)
 
 
-def _listed(raw: bytes, where: str) -> dict[str, tuple[str, str, str]]:
-    """Kind → (path, algorithm, digest)."""
+def listed(raw: bytes, where: str) -> dict[str, tuple[str, str, str]]:
+    """What a repomd.xml lists: kind → (path, algorithm, digest). Raises BadMetadata."""
     if b"<!" in raw:  # no repomd.xml needs a document type, and entities grow without end
         raise _bad("repomd.xml defines entities", where)
     try:

@@ -5,6 +5,7 @@ each package's head goes through a memfd; its sum and size come from verificatio
 """
 
 import gzip
+import hashlib
 import html
 import io
 import os
@@ -18,6 +19,7 @@ import createrepo_c
 
 from core.documents import Document
 from core.state import sync_directory
+from isomirror import metadata
 from isomirror.check import Verified
 from isomirror.iso9660 import BadDisc, Extent, Index, read_extents, read_file
 from isomirror.media import Medium
@@ -83,6 +85,19 @@ def comps(medium: Medium, index: Index) -> bytes:
     names = [n for n in index.files if re.fullmatch(r"repodata/[^/]*comps[^/]*\.xml", n)]
     with Path(medium.path).open("rb") as file:
         return read_file(file, index.files[sorted(names)[0]], COMPS)
+
+
+def comps_right(medium: Medium, index: Index) -> bool | None:
+    """Whether the groups are what the disc's own list of metadata says; None when it is silent."""
+    try:
+        with Path(medium.path).open("rb") as file:
+            raw = read_file(file, index.files["repodata/repomd.xml"], COMPS)
+        path, algorithm, digest = metadata.listed(raw, medium.name)["group"]
+    except (KeyError, BadDisc, OSError, metadata.BadMetadata):
+        return None
+    groups = comps(medium, index)
+    same = hashlib.new(algorithm, groups, usedforsecurity=False).hexdigest() == digest
+    return same and path in index.files
 
 
 def listed(medium: Medium, index: Index) -> frozenset[str] | None:

@@ -32,7 +32,7 @@ def test_every_usual_form_is_read_and_the_armour_of_a_signed_list_is_not() -> No
         "two.iso": Sum("sha1", "b" * 40),
         "three.iso": Sum("md5", "c" * 32),
     }
-    with pytest.raises(BadDocument, match="two different sums for a"):
+    with pytest.raises(BadDocument, match="two different sha256 sums for a"):
         read_sums(f"{'a' * 64} a\n{'b' * 64} a\n".encode(), "x")
     with pytest.raises(BadDocument, match="no checksums"):
         read_sums(b"\xff\x00nothing", "x")
