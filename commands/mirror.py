@@ -3,12 +3,12 @@
 import json
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from commands import mirror_closure, mirror_export, mirror_media
+from commands import mirror_closure, mirror_export, mirror_media, mirror_unit
+from commands.access_log import AccessLog
 from commands.background import Serving, announce, detach, end, running
 from commands.console import show_findings
 from commands.mirror_result import (
@@ -24,7 +24,8 @@ from core.quantities import size
 from core.state import State
 from isomirror import build as building
 from isomirror.release import Published, current
-from isomirror.serve import Catalogue, Server
+from isomirror.serve import Server
+from isomirror.served import Catalogue
 from isomirror.sums import beside
 
 SERVING = "serve.json"
@@ -95,11 +96,25 @@ def build(
 )
 @click.option("--background", is_flag=True, help="Go on in the background; `mirror stop` ends it.")
 @click.option("--pid-file", type=FILE, help="Where the server is noted; default: <state>/mirror.")
+@click.option("--install-unit", is_flag=True, help="Write a systemd unit that serves so; as root.")
+@click.option("--dry-run", is_flag=True, help="With --install-unit: only show the unit.")
 @click.pass_obj
-def serve(state: State, bind: str, port: int, background: bool, pid_file: Path | None) -> None:
+def serve(
+    state: State,
+    bind: str,
+    port: int,
+    background: bool,
+    pid_file: Path | None,
+    install_unit: bool,
+    dry_run: bool,
+) -> None:
     """Serve the published repository over HTTP, straight from the ISO files."""
     catalogue = Catalogue(state.mirror)
     catalogue.check()
+    if install_unit or dry_run:
+        unit = mirror_unit.text(state, catalogue, bind, port)
+        mirror_unit.install(unit, dry_run=dry_run)
+        return
     identity = catalogue.published.identity
     url = f"http://{bind}:{port}{catalogue.prefix}"
     note = (pid_file or state.mirror / SERVING).absolute()
@@ -111,7 +126,7 @@ def serve(state: State, bind: str, port: int, background: bool, pid_file: Path |
         end(served, note)  # it serves something else: another address, or a former release
         served = None
     log = state.mirror / "access.log"
-    server = Server((bind, port), catalogue, _logger(log))
+    server = Server((bind, port), catalogue, AccessLog(log))
     click.echo(f"serving {url}")
     if background and not detach(log, note):
         return
@@ -186,14 +201,3 @@ def _standing(found: Published | None, served: Serving | None) -> dict[str, obje
 
 def _count(packages: int) -> str:
     return f"{packages} package" + ("s" if packages != 1 else "")
-
-
-def _logger(path: Path) -> Callable[[str], None]:
-    file = path.open("a", buffering=1, encoding="utf-8")
-    guard = threading.Lock()
-
-    def log(line: str) -> None:
-        with guard:
-            file.write(line + "\n")
-
-    return log

@@ -22,7 +22,7 @@ from isomirror.release import Published, current, plain_files
 from isomirror.repofile import NAME as REPO_FILE
 from isomirror.repofile import repo_file
 from isomirror.repository import Disc
-from isomirror.serve import is_published, load_tree
+from isomirror.served import is_published, load_tree
 
 MARK = ".groundlift-export"
 SUMS = "SHA256SUMS"

@@ -2,7 +2,6 @@
 not published. Paths are looked up in the published tree, so no path of a client touches a disk.
 """
 
-import html
 import os
 import re
 import select
@@ -11,120 +10,37 @@ import socketserver
 import threading
 import time
 import urllib.parse
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from email.utils import formatdate
+from contextlib import contextmanager, suppress
+from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 
-from core.errors import Blocked, OutsideFailed, UsageProblem
-from isomirror.release import Published, current, plain_files
+from core.errors import OutsideFailed
+from isomirror.listing import page
 from isomirror.repofile import NAME as REPO_FILE
 from isomirror.repofile import repo_file
-from isomirror.repository import Disc, Tree
+from isomirror.served import Catalogue, Entry, is_published, replaced
 
 CONNECTIONS = 128
+EACH = 96  # of them at most for one address, so that no single machine takes all
+REQUESTS = 1000  # on one connection; then the client opens another
 IDLE = 30.0  # seconds a connection may say nothing, or take nothing of an answer
+ASKING = 20.0  # seconds from the first byte of a request to its end
+SMALL = 32 * 1024
+SLOWEST = 1024  # bytes a second that a client must take on average, once a minute has passed
 GRACE = 5.0  # seconds that answers under way get when the server stops
+HEADERS = 32 * 1024  # bytes of a request's headers
+TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(:\d{1,5})?")
+FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n"
+    b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+)
 TYPES = {".xml": "text/xml", ".html": "text/html", ".rpm": "application/x-rpm"}
-
-
-class DiscReplaced(Blocked):
-    """An image is not the file that was verified and published; its bytes are not served."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file: which image (or None for a plain file) and where in it."""
-
-    path: str
-    extents: tuple[tuple[int, int], ...]
-    disc: Disc | None
-    modified: float
-    tag: str
-
-    @property
-    def size(self) -> int:
-        return sum(length for _, length in self.extents)
-
-
-class Catalogue:
-    """Every path that is served, and every directory with what is in it."""
-
-    def __init__(self, mirror: Path) -> None:
-        published = current(mirror)
-        if published is None:
-            raise UsageProblem(
-                "nothing is published",
-                hint="run `groundlift mirror build` first",
-                where=str(mirror),
-            )
-        self.published: Published = published
-        self.prefix = published.url_path
-        self.files: dict[str, Entry] = {}
-        self.directories: dict[str, set[str]] = {"/": set()}
-        release = (mirror / "current").resolve()
-        tree = load_tree(release / "tree.json")
-        for path, (number, extents) in tree.files.items():
-            disc = tree.discs[number]
-            tag = f"{published.identity}-{extents[0][0]:x}-{extents[0][1]:x}"
-            self._add(path, Entry(disc.path, extents, disc, disc.modified / 1e9, tag))
-        for file in plain_files(release):
-            facts = file.stat()
-            tag = f"{published.identity}-{file.name}"
-            entry = Entry(str(file), ((0, facts.st_size),), None, facts.st_mtime, tag)
-            self._add(str(file.relative_to(release)), entry)
-        self.directories[self.prefix].add(REPO_FILE)
-        self.discs = tree.discs
-
-    def _add(self, path: str, entry: Entry) -> None:
-        full = self.prefix + path
-        self.files[full] = entry
-        while full != "/":
-            parent, _, name = full.rstrip("/").rpartition("/")
-            slash = "/" if full.endswith("/") else ""
-            parent += "/"
-            known = parent in self.directories
-            self.directories.setdefault(parent, set()).add(name + slash)
-            if known:
-                return
-            full = parent
-
-    def check(self) -> None:
-        """Raises DiscReplaced when an image is not the one that was published."""
-        for disc in self.discs:
-            if not is_published(disc):
-                raise _replaced(disc)
-
-
-def load_tree(path: Path) -> Tree:
-    """tree.json; JSON read directly, because it may list many thousand files."""
-    try:
-        return Tree.model_validate_json(path.read_bytes())
-    except (OSError, ValueError) as fault:
-        raise OutsideFailed(
-            f"the published tree can't be read: {type(fault).__name__}", where=str(path),
-            hint="build the mirror again",
-        ) from fault  # fmt: skip
-
-
-def is_published(disc: Disc, facts: os.stat_result | None = None) -> bool:
-    """Whether the file is still the one that was verified: size, inode and time."""
-    try:
-        now = facts or Path(disc.path).stat()
-    except OSError:
-        return False
-    return (now.st_size, now.st_ino, now.st_mtime_ns) == (disc.size, disc.inode, disc.modified)
-
-
-def _replaced(disc: Disc) -> DiscReplaced:
-    return DiscReplaced(
-        "the image is not the file that was published", where=disc.path,
-        hint="put the original back, or run `groundlift mirror build` with the new one",
-    )  # fmt: skip
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -140,6 +56,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     ) -> None:
         self.catalogue, self.log = catalogue, log
         self.places = threading.BoundedSemaphore(CONNECTIONS)
+        self.clients: Counter[str] = Counter()
+        self.asking: dict[socket.socket, float] = {}
         self.stopping = threading.Event()
         self.busy = 0
         self.quiet = threading.Condition()
@@ -158,7 +76,30 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             if self.stopping.is_set():
                 self.shutdown_request(request)
                 return
+        address = str(client_address[0]) if isinstance(client_address, tuple) else ""
+        with self.quiet:
+            full = self.clients[address] >= EACH
+            self.clients[address] += not full
+        if full:
+            with suppress(OSError):
+                self._line(request).sendall(FULL)
+            self.shutdown_request(request)
+            self.places.release()
+            return
         super().process_request(request, client_address)
+
+    @staticmethod
+    def _line(request: socket.socket | tuple[bytes, socket.socket]) -> socket.socket:
+        return request if isinstance(request, socket.socket) else request[1]
+
+    def service_actions(self) -> None:
+        """Now and then: end connections whose request drips in too slowly to ever end."""
+        late = time.monotonic() - ASKING
+        with self.quiet:
+            dripping = [line for line, since in self.asking.items() if since < late]
+        for line in dripping:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         """End serve_forever from another thread; answers under way get GRACE seconds to end."""
@@ -185,6 +126,9 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            with self.quiet:
+                address = str(client_address[0]) if isinstance(client_address, tuple) else ""
+                self.clients -= Counter({address: 1})
             self.places.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -196,7 +140,67 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = IDLE
+    disable_nagle_algorithm = True  # else each answer of two parts waits 40 ms for the client's ACK
+    wbufsize = 2 * SMALL  # a small file leaves with its headers in one packet
     server: Server
+    answered = 0
+
+    def handle_one_request(self) -> None:
+        """As inherited; the request must be whole in time, and be one of not too many."""
+        if not self.rfile.peek(1):  # type: ignore[attr-defined]
+            self.close_connection = True
+            return
+        with self.server.quiet:
+            self.server.asking[self.connection] = time.monotonic()
+        try:
+            super().handle_one_request()
+        finally:
+            self._asked()
+
+    def parse_request(self) -> bool:
+        """As inherited, but with headers read in a tenth of the time; the request is whole now."""
+        whole = self._usual() or super().parse_request()
+        self._asked()
+        self.answered += 1
+        if self.answered >= REQUESTS:
+            self.close_connection = True
+        return whole
+
+    def _usual(self) -> bool:
+        """Read a request as every client of today writes it. False, with nothing read, when it is
+        another; headers that make no sense end the connection."""
+        first: bytes = getattr(self, "raw_requestline", b"")
+        words = first.decode("latin-1").rstrip("\r\n").split(" ")
+        if len(words) != 3 or words[2] != self.protocol_version or words[1][:1] != "/":
+            return False
+        self.requestline = " ".join(words)
+        self.command, self.path, self.request_version = words
+        self.headers = HTTPMessage()
+        left = HEADERS
+        while (line := self.rfile.readline(left)) not in (b"\r\n", b"\n"):
+            name, colon, value = line.decode("latin-1").partition(":")
+            left -= len(line)
+            if left <= 0 or not colon or not TOKEN.fullmatch(name):
+                self.headers = HTTPMessage()
+                self.headers["Transfer-Encoding"] = "x"  # whatever follows is no request
+                self.command, self.path = "GET", ""  # and nothing has this path
+                break
+            self.headers[name] = value.strip()
+        self.close_connection = self.headers.get("Connection", "").lower() == "close"
+        return True
+
+    def _asked(self) -> None:
+        with self.server.quiet:
+            self.server.asking.pop(self.connection, None)
+
+    def end_headers(self) -> None:
+        """As inherited; a client learns that this was the last answer here."""
+        said = any(
+            line[:11].lower() == b"connection:" for line in getattr(self, "_headers_buffer", ())
+        )
+        if self.close_connection and not said:
+            self.send_header("Connection", "close")
+        super().end_headers()
 
     def version_string(self) -> str:
         """No version: nobody outside needs to know it."""
@@ -217,6 +221,9 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # a body is never read: it must not pass for a request
         if self.server.stopping.is_set():
             self.close_connection = True
+        if not self.path:
+            self._empty(HTTPStatus.BAD_REQUEST)
+            return
         path = urllib.parse.unquote(self.path.split("?")[0].split("#")[0])
         catalogue = self.server.catalogue
         entry = catalogue.files.get(path)
@@ -239,14 +246,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _listing(self, path: str, *, body: bool) -> None:
-        names = sorted(self.server.catalogue.directories[path])
-        rows = "".join(
-            f'<li><a href="{urllib.parse.quote(name)}">{html.escape(name)}</a></li>'
-            for name in names
-        )
-        title = html.escape(path)
-        page = f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1>"
-        self._page(f"{page}<ul>{rows}</ul>\n".encode(), "text/html; charset=utf-8", body=body)
+        raw = page(self.server.catalogue, path).encode()
+        self._page(raw, "text/html; charset=utf-8", body=body)
 
     def _address(self) -> str:
         """How the client called this server; what it says about itself is believed when it looks
@@ -283,7 +284,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         try:
             if entry.disc and not is_published(entry.disc, os.fstat(descriptor)):
-                self.server.log(f"refused {path}: {_replaced(entry.disc)}")
+                self.server.log(f"refused {path}: {replaced(entry.disc)}")
                 self._empty(HTTPStatus.SERVICE_UNAVAILABLE)
                 return
             start, stop, partial = part
@@ -296,13 +297,15 @@ class Handler(BaseHTTPRequestHandler):
     def _fresh(self, entry: Entry) -> bool:
         match = self.headers.get("If-None-Match")
         if match is not None:
-            return f'"{entry.tag}"' in match
-        return self.headers.get("If-Modified-Since") == formatdate(entry.modified, usegmt=True)
+            tags = {tag.strip().removeprefix("W/") for tag in match.split(",")}
+            return f'"{entry.tag}"' in tags or "*" in tags
+        since = parsed_date(self.headers.get("If-Modified-Since"))
+        return since is not None and int(entry.modified) <= since
 
     def _range(self, entry: Entry) -> str | None:
         """The Range header, unless If-Range says that the client's part is of another file."""
         same = self.headers.get("If-Range")
-        if same in (None, f'"{entry.tag}"', formatdate(entry.modified, usegmt=True)):
+        if same in (None, f'"{entry.tag}"', http_date(int(entry.modified))):
             return self.headers.get("Range")
         return None
 
@@ -315,36 +318,64 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{entry.size}")
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("ETag", f'"{entry.tag}"')
-        self.send_header("Last-Modified", formatdate(entry.modified, usegmt=True))
+        self.send_header("Last-Modified", http_date(int(entry.modified)))
         self.end_headers()
 
     def _send(self, descriptor: int, entry: Entry, start: int, stop: int) -> None:
-        """From the image to the socket inside the kernel."""
+        """From the image to the socket inside the kernel; what is small goes with the headers."""
+        if len(entry.extents) == 1 and stop - start <= SMALL:
+            raw = os.pread(descriptor, stop - start, entry.extents[0][0] + start)
+            self.wfile.write(raw)
+            self.close_connection |= len(raw) < stop - start  # the image became shorter
+            return
         self.wfile.flush()
         line = self.connection.fileno()
         ready = select.poll()
         ready.register(line, select.POLLOUT)
-        passed = 0
+        passed, begun, taken = 0, time.monotonic(), 0
         for offset, length in entry.extents:
             first, last = max(start - passed, 0), min(stop - passed, length)
             while first < last:
                 try:
                     sent = os.sendfile(line, descriptor, offset + first, last - first)
                 except BlockingIOError:  # the line has a timeout, so it does not block by itself
-                    if not ready.poll(IDLE * 1000):
-                        raise TimeoutError("the client takes nothing") from None
+                    spent = time.monotonic() - begun
+                    slow = spent > 60 and taken < spent * SLOWEST
+                    if slow or not ready.poll(IDLE * 1000):
+                        raise TimeoutError("the client takes too little") from None
                     continue
                 if sent == 0:
                     self.close_connection = True  # the image became shorter: break the answer off
                     return
                 first += sent
+                taken += sent
             passed += length
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """As inherited, once a second."""
+        return http_date(int(time.time() if timestamp is None else timestamp))
 
     def log_message(self, format: str, *args: object) -> None:
         """One line in the access log; control characters of a client stay out."""
-        text = "".join(c if c.isprintable() else "?" for c in format % args)
+        text = format % args
+        if not text.isprintable():
+            text = "".join(c if c.isprintable() else "?" for c in text)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.server.log(f"{stamp} {self.client_address[0]} {text}")
+
+
+@lru_cache(maxsize=4096)
+def http_date(seconds: int) -> str:
+    """As headers have it."""
+    return formatdate(seconds, usegmt=True)
+
+
+def parsed_date(text: str | None) -> float | None:
+    """Seconds since 1970 of an HTTP date; None when it is none."""
+    try:
+        return parsedate_to_datetime(text).timestamp() if text else None
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def wanted_range(header: str | None, size: int) -> tuple[int, int, bool] | None:

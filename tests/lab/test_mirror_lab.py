@@ -16,7 +16,8 @@ from isomirror.build import build
 from isomirror.openpgp import read_signature
 from isomirror.release import Published, current
 from isomirror.rpmfile import SIG_PGP, read_package
-from isomirror.serve import Catalogue, Server
+from isomirror.serve import Server
+from isomirror.served import Catalogue
 from lab import estate, media
 from tests.unit.isomirror.conftest import client, query, sh
 

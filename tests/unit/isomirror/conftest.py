@@ -13,7 +13,8 @@ import pytest
 
 from core.progress import silent
 from isomirror.build import build
-from isomirror.serve import Catalogue, Server
+from isomirror.serve import Server
+from isomirror.served import Catalogue
 
 SPEC = """Name: {name}
 Version: 1.0
@@ -36,7 +37,10 @@ COMPS = """<?xml version="1.0" encoding="UTF-8"?>
 <packagereq type="mandatory">alpha</packagereq><packagereq type="default">beta</packagereq>
 </packagelist></group></comps>
 """
-TREEINFO = "[general]\nfamily = CentOS\nversion = 6.3\narch = x86_64\ndiscnum = {disc}\n"
+TREEINFO = (
+    "[general]\nfamily = CentOS\nversion = 6.3\narch = x86_64\ndiscnum = {disc}\n"
+    "[images-x86_64]\nkernel = images/pxeboot/vmlinuz\ninitrd = images/pxeboot/initrd.img\n"
+)
 DISC_ID = "1341569670.539525"
 
 

@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from commands.access_log import FILES, SIZE, AccessLog
 from commands.background import running
 from tests.unit.isomirror.conftest import Discs, Key
 
@@ -168,3 +171,54 @@ def test_a_medium_is_added_told_of_exported_and_removed(
     bad = call("add", str(extras), "--name", "more", "--json")
     assert bad.returncode == 3
     assert json.loads(bad.stdout)["published"] is None
+
+
+def test_the_unit_that_serves_for_weeks_is_one_systemd_accepts_and_is_shut_in(
+    call: Call, discs: Discs, pin: tuple[str, ...], port: str, tmp_path: Path
+) -> None:
+    call("build", str(discs.one), str(discs.two), *pin)
+    done = call("serve", "--bind", "127.0.0.1", "--port", port, "--install-unit", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    unit = tmp_path / "groundlift-mirror.service"
+    unit.write_text(done.stdout)
+    env = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+    judged = subprocess.run(
+        ("systemd-analyze", "verify", str(unit)), capture_output=True, text=True, env=env
+    )
+    assert (judged.returncode, judged.stderr) == (0, "")
+    exposed = subprocess.run(
+        ("systemd-analyze", "security", "--offline=yes", "--threshold=40", str(unit)),
+        capture_output=True, text=True, env=env,
+    )  # fmt: skip
+    assert exposed.returncode == 0, exposed.stdout[-400:]
+    command = re.search(r"^ExecStart=(.*)$", done.stdout, re.M)
+    assert command
+    with subprocess.Popen(command[1].split(), cwd=ROOT, stdout=subprocess.DEVNULL) as served:
+        try:
+            assert wait_for(f"http://127.0.0.1:{port}/") == 200
+        finally:
+            served.terminate()
+    assert served.returncode == 0
+
+
+def wait_for(url: str) -> int:
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return int(answer.status)
+        except OSError:
+            time.sleep(0.1)
+    return 0
+
+
+def test_the_access_log_takes_its_share_of_the_disk_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    line = "x" * 65536
+    for _ in range(2):  # a second server goes on where the first ended
+        log = AccessLog(path)
+        for _ in range((FILES + 2) * SIZE // len(line) // 2):
+            log(line)
+    files = sorted(file.name for file in tmp_path.iterdir())
+    assert files == ["access.log", *(f"access.log.{n + 1}" for n in range(FILES))]
+    total = sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert total <= (FILES + 1) * SIZE

@@ -11,7 +11,7 @@ from pathlib import Path
 from core.progress import silent
 from isomirror.build import build
 from isomirror.release import current
-from isomirror.serve import Catalogue
+from isomirror.served import Catalogue
 from tests.unit.isomirror.conftest import Discs, query
 from tests.unit.isomirror.victim import die_before
 

@@ -12,7 +12,7 @@ from core.progress import silent
 from isomirror.export import MARK, SUMS, export
 from isomirror.extend import Given, add, remove
 from isomirror.release import current
-from isomirror.serve import Catalogue
+from isomirror.served import Catalogue
 from tests.unit.isomirror.conftest import Key
 from tests.unit.isomirror.victim import die_before
 

@@ -118,6 +118,11 @@ def _tree(tree: Path, kernel: str) -> None:
         (tree / "images/install.img").write_bytes(b"x" * 4096)
 
 
+def _silent(tree: Path) -> None:
+    text = (tree / ".treeinfo").read_text()
+    (tree / ".treeinfo").write_text(text.split("[images")[0])
+
+
 @pytest.mark.parametrize(
     ("change", "rule", "answer", "blocks"),
     [
@@ -125,7 +130,7 @@ def _tree(tree: Path, kernel: str) -> None:
         (lambda tree: _repomd(tree, right=True), "media.groups_right", None, False),
         (lambda tree: _tree(tree, "gone"), "media.tree_whole", Answer.FAIL, False),
         (lambda tree: _tree(tree, "vmlinuz"), "media.tree_whole", Answer.PASS, False),
-        (lambda tree: None, "media.tree_whole", Answer.UNKNOWN, False),
+        (_silent, "media.tree_whole", Answer.UNKNOWN, False),
     ],
     ids=["groups changed", "groups right", "no installer", "an installer", "nothing said"],
 )

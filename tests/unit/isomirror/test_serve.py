@@ -9,12 +9,19 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
+from typing import ClassVar, cast
 
 import pytest
 
+from isomirror import serve
+from isomirror.listing import page
 from isomirror.repository import Disc
-from isomirror.serve import Catalogue, DiscReplaced, Entry, Server, wanted_range
+from isomirror.serve import Server, wanted_range
+from isomirror.served import Catalogue, DiscReplaced, Entry
 from tests.unit.isomirror.conftest import Discs
 
 KERNEL = "images/pxeboot/vmlinuz"
@@ -260,3 +267,129 @@ def test_an_answer_under_way_is_finished_when_the_server_stops(
         assert len(answer.read()) == 30_000_000
         stopping.join(10)
         assert not stopping.is_alive()
+
+
+def test_a_listing_shows_sizes_and_dates_and_escapes_names(served: str, discs: Discs) -> None:
+    _, _, raw = ask(served, where(served) + "Packages/")
+    rows = re.findall(r'<a href="([^"]+)">[^<]+</a><td>([^<]*)<td class=n>([^<\n]*)', raw.decode())
+    assert rows[0] == ("../", "", "")
+    assert [name for name, _, _ in rows[1:]] == sorted(name for name, _, _ in rows[1:])
+    for _, when, size in rows[1:]:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", when)
+        assert size.endswith("KiB")
+
+
+def test_names_with_signs_of_html_stay_names() -> None:
+    class Odd:
+        directories: ClassVar = {"/a&b/": {'<b>"x"&amp;.rpm', "a:b.rpm", "100%/"}}
+        files: ClassVar = {}
+
+    raw = page(cast(Catalogue, Odd()), "/a&b/")
+    assert "<b>" not in raw
+    assert re.findall('href="([^"]+)"', raw) == [
+        "../", "100%25/", "%3Cb%3E%22x%22%26amp%3B.rpm", "a%3Ab.rpm",
+    ]  # fmt: skip
+
+
+def test_dates_before_the_file_s_ask_again_and_later_ones_do_not(served: str) -> None:
+    path = where(served) + KERNEL
+    _, headers, _ = ask(served, path)
+    changed = parsedate_to_datetime(headers["Last-Modified"])
+    for seconds, status in ((-1, 200), (0, 304), (3600, 304)):
+        since = format_datetime(changed + timedelta(seconds=seconds), usegmt=True)
+        assert ask(served, path, If_Modified_Since=since)[0] == status
+    assert ask(served, path, If_Modified_Since="yesterday")[0] == 200
+    assert ask(served, path, If_None_Match=f'W/{headers["ETag"]}, "x"')[0] == 304
+    assert ask(served, path, If_None_Match='"x", "y"')[0] == 200
+
+
+def test_a_connection_ends_after_its_share_of_requests(
+    served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "REQUESTS", 3)
+    line = http.client.HTTPConnection(served.split("/")[2], timeout=10)
+    said = []
+    for _ in range(3):
+        line.request("HEAD", where(served) + KERNEL)
+        answer = line.getresponse()
+        answer.read()
+        said.append(answer.headers.get("Connection"))
+    assert said == [None, None, "close"]
+
+
+def test_a_request_that_never_ends_loses_its_connection_and_no_other_does(
+    served: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "ASKING", 0.5)
+    host, port = served.split("/")[2].split(":")
+    idle = http.client.HTTPConnection(host, int(port), timeout=10)
+    idle.request("HEAD", where(served) + KERNEL)
+    idle.getresponse().read()
+    begun = time.monotonic()
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nX: ")
+        line.settimeout(0.05)
+        while time.monotonic() - begun < 8:
+            try:
+                line.sendall(b"y")
+                assert line.recv(1) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                pass
+            break
+    assert 0.4 < time.monotonic() - begun < 5
+    idle.request("HEAD", where(served) + KERNEL)
+    assert idle.getresponse().status == 200
+
+
+def test_one_address_can_not_take_every_place(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "EACH", 2)
+    host, port = served.split("/")[2].split(":")
+    held = []
+    for _ in range(2):
+        line = http.client.HTTPConnection(host, int(port), timeout=10)
+        line.request("HEAD", where(served) + KERNEL)
+        line.getresponse().read()
+        held.append(line)
+    assert ask(served, where(served) + KERNEL)[0] == 503
+    other = http.client.HTTPConnection(host, int(port), timeout=10, source_address=("127.0.0.2", 0))
+    other.request("HEAD", where(served) + KERNEL)
+    assert other.getresponse().status == 200
+    held.pop().close()
+    for _ in range(50):
+        if ask(served, where(served) + KERNEL)[0] == 200:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the place was not given back")
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET {} HTTP/1.1\r\nHost: x\r\n\r\n", b"200"),
+        (b"GET {} HTTP/1.1\nHost: x\n\n", b"200"),
+        (b"GET {} HTTP/1.0\r\n\r\n", b"200"),
+        (b"GET {} HTTP/1.1\r\nX: y\r\n folded\r\n\r\n", b"400"),
+        (b"GET {} HTTP/1.1\r\nno colon\r\n\r\n", b"400"),
+        (b"GET {} HTTP/1.1\r\nX : y\r\n\r\n", b"400"),
+        (b"GET {} HTTP/1.1\r\n" + b"X: y\r\n" * 9000 + b"\r\n", b"400"),
+        (b"GET {} HTTP/1.1\r\nX: " + b"y" * 70000 + b"\r\n\r\n", b"400"),
+        (b"POST {} HTTP/1.1\r\n\r\n", b"501"),
+        (b"GET http://x{} HTTP/1.1\r\n\r\n", b"404"),
+    ],
+)
+def test_requests_that_are_odd_get_an_answer_and_wrong_ones_end_the_connection(
+    served: str, raw: bytes, status: bytes
+) -> None:
+    host, port = served.split("/")[2].split(":")
+    path = (where(served) + KERNEL).encode()
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        with suppress(OSError):
+            line.sendall(raw.replace(b"{}", path))
+        first = line.recv(12)
+        assert first.split()[1] == status
+        if status == b"400":
+            with suppress(ConnectionResetError):
+                while line.recv(65536):
+                    pass
