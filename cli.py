@@ -12,6 +12,7 @@ from core.errors import BadDocument, Interrupted, Problem
 # Verb → its module, and what it does: --help and completion import none of them.
 VERBS = {
     "mirror": ("commands.mirror", "Turn installation DVDs into one verified repository; serve it."),
+    "provision": ("commands.provision", "Install bare machines over the network."),
     "deploy": ("commands.deploy", "Check a site's description and install its cloud."),
     "migrate": ("commands.migrate", "Move an old physical server into the cloud."),
     "report": ("commands.report", "Show a whole run as one page."),

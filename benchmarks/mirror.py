@@ -1,10 +1,12 @@
 """`make bench NAME=mirror`: our build, everything verified, against extracting and createrepo_c.
 
 Two discs of together 4.3 GB with 5,200 signed packages in CentOS 6's shape, made anew; in one run:
-- ours: groundlift mirror build (implanted md5, every digest and signature, metadata, publication)
+- ours: groundlift mirror build --sums sha256sum.txt, as publishers give it with their discs (every
+  disc's SHA-256, every package's digests and signatures, metadata, publication)
+- ours without a checksum file: the implanted md5 instead, and the packages' own MD5 besides
 - peer: xorriso -osirrox of both discs into one tree, createrepo_c on it (verifies nothing)
 - the peer's way to ours: besides, checkisomd5 of both discs and rpmkeys -K of every package
-Both start with discs that no cache holds and end with the result on the disk. The floor is what
+All start with discs that no cache holds and end with the result on the disk. The floor is what
 the processors need for the digests alone. The median of REPEATS each; the last line is JSON.
 BENCH_DIR keeps the discs for the next run, BENCH_SCALE=0.1 takes a tenth of the packages.
 """
@@ -57,6 +59,7 @@ def make_discs(top: Path) -> tuple[Path, Path, str]:
         sh("implantisomd5", str(image))
         shutil.rmtree(tree)
         images.append(image)
+    (top / "sha256sum.txt").write_text(sh("sha256sum", *map(str, images)))
     return images[0], images[1], fingerprint
 
 
@@ -70,13 +73,14 @@ def speed(algorithm: str) -> float:
     return count / (time.monotonic() - begun)
 
 
-def floor(total: int) -> tuple[dict[str, float], float]:
+def floor(total: int) -> tuple[dict[str, float], float, float]:
     """GB/s of each digest, and the seconds of wall clock that the digests of ``total`` bytes need
-    on all processors: md5 of the disc, and of each package md5 and SHA-256 (file, signature)."""
+    on all processors: SHA-256 of disc, package and signature; without a checksum file md5 of the
+    disc and SHA-256 twice and md5 of the packages."""
     speeds = {name: speed(name) for name in ("md5", "sha1", "sha256")}
-    seconds = 2 * total / speeds["md5"] + 2 * total / speeds["sha256"]
+    each = {name: total / value / (os.cpu_count() or 1) for name, value in speeds.items()}
     shown = {name: round(value / 1e9, 2) for name, value in speeds.items()}
-    return shown, seconds / (os.cpu_count() or 1)
+    return shown, 3 * each["sha256"], 2 * each["sha256"] + 2 * each["md5"]
 
 
 def timed(discs: tuple[Path, Path], *commands: tuple[str, ...]) -> tuple[float, float]:
@@ -96,61 +100,70 @@ def timed(discs: tuple[Path, Path], *commands: tuple[str, ...]) -> tuple[float, 
     return time.monotonic() - start, processor
 
 
-def compare(top: Path, one: Path, two: Path, fingerprint: str) -> None:
-    cli = (sys.executable, "-m", "cli", "--state")
-    ours, peer, checked, again, processor = [], [], [], [], []
-    for turn in range(REPEATS):
-        state, tree = top / f"s{turn}", top / f"t{turn}"
-        discs = (str(one), str(two), "--fingerprint", fingerprint)
-        build = (*cli, str(state), "mirror", "build", *discs)
-        wall, used = timed((one, two), build)
-        ours.append(wall)
-        again.append(timed((one, two), build)[0])
+class Compared:
+    """What each way took, repetition by repetition."""
+
+    def __init__(self, top: Path, one: Path, two: Path, fingerprint: str) -> None:
+        self.top, self.discs, self.fingerprint = top, (one, two), fingerprint
+        self.seconds: dict[str, list[float]] = {}
+        self.processor: dict[str, list[float]] = {}
+        self.extra = 0
+
+    def take(self, name: str, *commands: tuple[str, ...]) -> None:
+        wall, processor = timed(self.discs, *commands)
+        self.seconds.setdefault(name, []).append(wall)
+        self.processor.setdefault(name, []).append(processor)
+
+    def turn(self) -> None:
+        state, plain, tree = self.top / "state", self.top / "plain", self.top / "tree"
+        one, two = map(str, self.discs)
+        cli = (sys.executable, "-m", "cli", "--state")
+        what = ("mirror", "build", one, two, "--fingerprint", self.fingerprint)
+        sums = ("--sums", str(self.top / "sha256sum.txt"))
+        self.take("ours", (*cli, str(state), *what, *sums))
+        self.take("rebuild", (*cli, str(state), *what, *sums))
+        self.extra = sum(file.stat().st_size for file in state.rglob("*") if file.is_file())
+        self.take("without_sums", (*cli, str(plain), *what))
         extract = [
-            ("xorriso", "-osirrox", "on", "-indev", str(image), "-extract", "/Packages",
-             f"{tree}/P{disc}")
-            for disc, image in enumerate((one, two))
-        ]  # fmt: skip
-        wall, theirs = timed(
-            (one, two), *extract, ("createrepo_c", "-q", "--compatibility", str(tree))
-        )
-        peer.append(wall)
-        processor.append((used, theirs))
+            ("xorriso", "-osirrox", "on", "-indev", image, "-extract", "/Packages", f"{tree}/P{n}")
+            for n, image in enumerate((one, two))
+        ]
+        self.take("peer", *extract, ("createrepo_c", "-q", "--compatibility", str(tree)))
+        keys = ("rpmkeys", "--dbpath", str(self.top / "db"))
+        sh(*keys, "--import", str(self.top / "key.asc"))
         packages = [str(path) for path in tree.rglob("*.rpm")]
-        keys = ("rpmkeys", "--dbpath", str(top / "db"))
-        sh(*keys, "--import", str(top / "key.asc"))
-        sums = [("checkisomd5", str(image)) for image in (one, two)]
-        checked.append(wall + timed((one, two), *sums, (*keys, "-K", *packages))[0])
-        extra = sum(f.stat().st_size for f in state.rglob("*") if f.is_file())
+        checks = [("checkisomd5", one), ("checkisomd5", two), (*keys, "-K", *packages)]
+        self.take("checks", *checks)
         sh("chmod", "-R", "u+w", str(tree))
-        shutil.rmtree(tree)
-        shutil.rmtree(state)
-        print(
-            f"ours {ours[-1]:.1f} s (processor {used:.1f} s), peer {wall:.1f} s "
-            f"(processor {theirs:.1f} s), verifying {checked[-1]:.1f} s, "
-            f"again {again[-1]:.1f} s, load {os.getloadavg()[0]:.1f}",
-            flush=True,
+        for place in (state, plain, tree):
+            shutil.rmtree(place)
+        told = ", ".join(f"{name} {taken[-1]:.1f} s" for name, taken in self.seconds.items())
+        print(f"{told}, load {os.getloadavg()[0]:.1f}", flush=True)
+
+    def result(self) -> dict[str, object]:
+        middle = {name: statistics.median(taken) for name, taken in self.seconds.items()}
+        checked = statistics.median(
+            sum(pair) for pair in zip(self.seconds["peer"], self.seconds["checks"], strict=True)
         )
-    total = one.stat().st_size + two.stat().st_size
-    speeds, least = floor(total)
-    result = {
-        "bench": "mirror",
-        "ratio": round(statistics.median(ours) / statistics.median(peer), 3),
-        "ours_seconds": round(statistics.median(ours), 2),
-        "peer_seconds": round(statistics.median(peer), 2),
-        "peer_verifying_seconds": round(statistics.median(checked), 2),
-        "ratio_verifying": round(statistics.median(ours) / statistics.median(checked), 3),
-        "ours_processor": round(statistics.median(used for used, _ in processor), 2),
-        "peer_processor": round(statistics.median(theirs for _, theirs in processor), 2),
-        "rebuild_seconds": round(statistics.median(again), 2),
-        "digest_gigabytes_per_second": speeds,
-        "floor_seconds": round(least, 2),
-        "packages": PACKAGES,
-        "disc_bytes": total,
-        "extra_disk": round(extra / total, 4),
-        "load": round(os.getloadavg()[0], 1),
-    }
-    print(json.dumps(result))
+        total = sum(disc.stat().st_size for disc in self.discs)
+        speeds, least, least_without = floor(total)
+        return {
+            "bench": "mirror",
+            "ratio": round(middle["ours"] / middle["peer"], 3),
+            "ratio_without_sums": round(middle["without_sums"] / middle["peer"], 3),
+            "ratio_verifying": round(middle["ours"] / checked, 3),
+            "seconds": {name: round(value, 2) for name, value in middle.items()},
+            "processor_seconds": {
+                name: round(statistics.median(used), 2) for name, used in self.processor.items()
+            },
+            "rebuild_seconds": round(middle["rebuild"], 2),
+            "extra_disk": round(self.extra / total, 4),
+            "digest_gigabytes_per_second": speeds,
+            "floor_seconds": {"ours": round(least, 2), "without_sums": round(least_without, 2)},
+            "packages": PACKAGES,
+            "disc_bytes": total,
+            "load": round(os.getloadavg()[0], 1),
+        }
 
 
 def main() -> None:
@@ -161,7 +174,10 @@ def main() -> None:
         if not note.exists():
             note.write_text(json.dumps([str(thing) for thing in make_discs(top)]))
         one, two, fingerprint = json.loads(note.read_text())
-        compare(top, Path(one), Path(two), fingerprint)
+        compared = Compared(top, Path(one), Path(two), fingerprint)
+        for _ in range(REPEATS):
+            compared.turn()
+        print(json.dumps(compared.result()))
 
 
 if __name__ == "__main__":

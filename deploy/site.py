@@ -46,6 +46,20 @@ def _plain(text: str) -> str:
     return text
 
 
+def _mac(text: str) -> str:
+    if not re.fullmatch(r"([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}", text):
+        raise ValueError("a hardware address such as 52:54:00:12:34:56 is needed")
+    if int(text[:2], 16) & 1:
+        raise ValueError("this is the address of a group, not of a card")
+    return text.lower()
+
+
+def _disk(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9]{1,15}(/[a-z0-9]{1,15})?", text):
+        raise ValueError("a disk's name below /dev is needed, such as sda or cciss/c0d0")
+    return text
+
+
 def _word(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9@._+-]{0,63}", text):
         raise ValueError("one word of letters, digits and @ . _ + - is needed")
@@ -77,6 +91,8 @@ def _http(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+Mac = Annotated[str, AfterValidator(_mac)]
+Disk = Annotated[str, AfterValidator(_disk)]
 Device = Annotated[str, AfterValidator(_device)]
 Absolute = Annotated[str, AfterValidator(_absolute)]
 Url = Annotated[str, AfterValidator(_http)]
@@ -122,12 +138,27 @@ class Network(Document):
 
 
 class Node(Document):
-    """A machine of the cloud."""
+    """A machine of the cloud. ``mac`` is of the card it is installed over, ``disk`` the one that is
+    wiped for the system; ``disk_gib`` guards it: a disk of another size is left alone."""
 
     name: Name
     address: IPv4Address
     roles: tuple[Role, ...] = Field(min_length=1)
+    mac: Mac | None = None
+    disk: Disk = "sda"
+    disk_gib: int | None = Field(default=None, ge=8, le=65536)
     vars: Vars = {}
+
+
+class Install(Document):
+    """What bare machines are installed with. ``root_password`` is a file that holds the hash
+    ($6$…), ``authorized_key`` one with the public key; default: that of ``ssh.key``."""
+
+    root_password: Plain
+    authorized_key: Plain | Literal[""] = ""
+    nameserver: IPv4Address | None = None
+    keyboard: Word = "us"
+    selinux: Literal["enforcing", "permissive"] = "enforcing"
 
 
 class Pool(Document):
@@ -181,6 +212,7 @@ class Source(Document):
     jump: Jump | None = None
     pages: tuple[Url, ...] = ()
     quiesce: tuple[Word, ...] = ()
+    mac: Mac | None = None  # for a rescue system over the network
     target: Target
 
 
@@ -197,6 +229,7 @@ class Site(Document):
     nodes: tuple[Node, ...] = Field(min_length=1)
     pools: tuple[Pool, ...] = Field(min_length=1)
     time: Time = Time()
+    install: Install | None = None
     rehearsal_probe: IPv4Interface | None = None
     sources: tuple[Source, ...] = ()
     vars: Vars = {}

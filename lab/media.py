@@ -10,7 +10,10 @@ from lab import keyring, media_disc, rpms
 from lab.estate import Estate
 
 HERE = Path(__file__).parent
-INPUTS = ("catalogue.py", "debs.py", "groups.py", "media_disc.py", "minimal.txt", "rpms.py")
+INPUTS = (
+    *("catalogue.py", "debs.py", "groups.py", "media_disc.py", "media_init.sh"),
+    *("minimal.txt", "rpms.py"),
+)
 
 
 def key() -> str:

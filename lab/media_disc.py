@@ -19,6 +19,8 @@ COMPS = "c6-x86_64-comps.xml"
 BOOT = Path("/boot")
 ISOLINUX = Path("/usr/lib/ISOLINUX/isolinux.bin")
 SYSLINUX = Path("/usr/lib/syslinux/modules/bios")
+BUSYBOX = Path("/bin/busybox")  # Debian's busybox-static
+INIT = Path(__file__).with_name("media_init.sh")
 
 
 def trees(files: Mapping[str, Path], public_key: str, work: Path) -> tuple[Path, Path]:
@@ -54,10 +56,14 @@ def _boot(disc: Path) -> None:
     kernel, initrd = _kernel()
     (disc / ".treeinfo").write_text(_TREEINFO)
     places = ((disc / "images/pxeboot", "initrd.img"), (disc / "isolinux", "initrd.img"))
+    loader = _loader(disc.parent)
     for directory, name in places:
         directory.mkdir(parents=True)
         shutil.copy(kernel, directory / "vmlinuz")
-        shutil.copy(initrd, directory / name)
+        with (directory / name).open("wb") as file:
+            for part in (initrd, loader):  # the kernel unpacks one behind the other
+                file.write(b"\0" * (-file.tell() % 4))  # else it is not seen
+                file.write(part.read_bytes())
     # The installer's second stage, as far as its stamp.
     stage = disc.parent / "stage2"
     stage.mkdir()
@@ -70,6 +76,20 @@ def _boot(disc: Path) -> None:
         shutil.copy(SYSLINUX / name, loader / name)
     (loader / "isolinux.cfg").write_text(_ISOLINUX)
     (loader / "boot.msg").write_text("Lab installation disc\n")
+
+
+def _loader(work: Path) -> Path:
+    """A second archive for the initrd: an init that asks for the kickstart, and what it needs."""
+    tree = work / "loader"
+    (tree / "bin").mkdir(parents=True)
+    shutil.copy(BUSYBOX, tree / "bin/busybox-lab")
+    shutil.copy(INIT, tree / "init")
+    (tree / "init").chmod(0o755)
+    archive = work / "loader.cpio"
+    names = "bin/busybox-lab\ninit\n"
+    run(["sh", "-c", 'cd "$0" && printf "$1" | cpio -o -H newc -R 0:0 --quiet > "$2"',
+         str(tree), names, str(archive)])  # fmt: skip
+    return archive
 
 
 def _kernel() -> tuple[Path, Path]:
