@@ -57,7 +57,9 @@ class Server:
         return done.stdout
 
     def get(self, path: str) -> str:
-        done = self.inside("curl", "-sSf", "-m", "20", f"http://10.77.0.50{path}")
+        # a unit that has just been started may take seconds to listen here
+        patience = ("--retry", "30", "--retry-delay", "1", "--retry-connrefused", "-m", "60")
+        done = self.inside("curl", "-sSf", *patience, f"http://10.77.0.50{path}")
         assert done.returncode == 0, done.stderr
         return done.stdout
 
