@@ -14,10 +14,10 @@ from pathlib import Path
 from core.errors import Blocked, OutsideFailed
 from core.progress import Report, Unit, track
 from core.rules import Answer, Finding, Severity, blockers, judge
-from core.state import lock, publish_model
+from core.state import lock
 from isomirror import catalogue
 from isomirror.addon import Looked
-from isomirror.check import DiscCheck, read_disc
+from isomirror.check import DiscCheck, read_disc, recalled
 from isomirror.expected import expected
 from isomirror.extra import Wanted, examine, look_at
 from isomirror.findings import (
@@ -228,17 +228,7 @@ def _check(
     medium: Medium, index: Index, ring: KeyRing, mirror: Path, report: Report, listed: Sum | None
 ) -> DiscCheck:
     """Read a disc to its end, or recall what reading it came to."""
-    fingerprint = ring.primary.fingerprint
-    kept = mirror / "checked" / f"{medium.identity}-{fingerprint}.json"
-    try:
-        check = DiscCheck.model_validate_json(kept.read_bytes())
-        if (check.identity, check.fingerprint, check.listed) == (
-            medium.identity, fingerprint, str(listed or ""),
-        ):  # fmt: skip
-            return check
-    except (OSError, ValueError):
-        pass  # not read yet, or written by something else: reading the disc is always right
-    check = read_disc(medium, index, ring, report, listed)
-    if not check.bad and check.sum_right is not False:
-        publish_model(kept, check)  # a bad disc is read again: its reader may have been at fault
-    return check
+    return recalled(
+        mirror / "checked", medium.identity, ring, listed,
+        lambda: read_disc(medium, index, ring, report, listed),
+    )  # fmt: skip

@@ -1,29 +1,32 @@
 """Reading a disc to its end: its own checksum and every package on it, in one sequential pass.
 
-One thread reads and sums the disc in order; workers verify packages close behind it, so that the
-disk is read once and the rest comes from the page cache. Hashing releases the GIL, so the workers
-use every processor.
+One thread reads the disc in order, another sums it, and workers verify packages, all on the same
+bytes in memory. Hashing releases the GIL, so they use every processor.
 """
 
+import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from core.documents import Document
 from core.progress import Meter, Report, Unit, track
+from core.state import publish_model
 from isomirror.iso9660 import SECTOR, BadDisc, Extent, Index, read_extents
 from isomirror.media import APPLICATION_USE, Medium
 from isomirror.openpgp import KeyRing
 from isomirror.sums import Sum
 from isomirror.verify import Verdict, verify
+from isomirror.window import NOTHING, Passed, Window
 
 PIECE = 1 << 20
+Pieces = Generator[bytes | memoryview, None, None]
 STRONG = ("sha256", "sha512")
-AHEAD = 256 << 20  # bytes the summing thread may be ahead of the packages: they stay cached
+HEAD = 1 << 16  # nearly every package's headers are in this
 
 
 class Verified(Document):
@@ -59,6 +62,26 @@ class DiscCheck(Document):
     bad: tuple[BadPackage, ...]
 
 
+def recalled(
+    checked: Path, identity: str, ring: KeyRing, listed: Sum | None, read: Callable[[], DiscCheck]
+) -> DiscCheck:
+    """What reading a medium came to, from ``checked``, or else from ``read``, kept when good."""
+    fingerprint = ring.primary.fingerprint
+    kept = checked / f"{identity}-{fingerprint}.json"
+    try:
+        check = DiscCheck.model_validate_json(kept.read_bytes())
+        if (check.identity, check.fingerprint, check.listed) == (
+            identity, fingerprint, str(listed or ""),
+        ):  # fmt: skip
+            return check
+    except (OSError, ValueError):
+        pass  # not read yet, or written by something else: reading it is always right
+    check = read()
+    if not check.bad and check.sum_right is not False:
+        publish_model(kept, check)  # a bad disc is read again: its reader may have been at fault
+    return check
+
+
 def read_disc(
     medium: Medium, index: Index, ring: KeyRing, report: Report, listed: Sum | None = None
 ) -> DiscCheck:
@@ -84,10 +107,6 @@ def _summed(medium: Medium, listed: Sum | None) -> int:
     return max(medium.volume_size - medium.skip * SECTOR, 0) if medium.implanted else 0
 
 
-class _Stopped(Exception):
-    """The pass was called off; nobody sees this."""
-
-
 class _Pass:
     def __init__(
         self, medium: Medium, index: Index, ring: KeyRing, names: list[str], meter: Meter,
@@ -98,21 +117,21 @@ class _Pass:
         self.listed = listed
         self.strong = listed is not None and listed.algorithm in STRONG
         self.end = _summed(medium, listed)
-        self.change = threading.Condition()
-        self.position = 0 if self.end else medium.size  # bytes the summing thread has read
-        self.open = {index.files[name][0].offset for name in names}
-        self.stop = False
+        self.window = Window(medium.path, medium.size if self.end else 0)
+        self.lock = threading.Lock()
+        self.idle: set[int] = set()
+        self.begun = 0
 
     def run(self) -> DiscCheck:
-        with ThreadPoolExecutor(max_workers=1 + (os.cpu_count() or 1)) as workers:
+        with ThreadPoolExecutor(max_workers=2 + (os.cpu_count() or 1)) as workers:
             try:
+                self.window.need("sum", 0 if self.end else NOTHING)
+                workers.submit(self.window.fill)
                 summing = workers.submit(self.sum) if self.end else None
                 verdicts = list(workers.map(self.package, self.names))
                 right, fault = summing.result() if summing else (None, "")
             finally:
-                with self.change:
-                    self.stop = True
-                    self.change.notify_all()
+                self.window.stop()
         pairs = list(zip(self.names, verdicts, strict=True))
         return DiscCheck(
             identity=self.medium.identity,
@@ -133,63 +152,77 @@ class _Pass:
         as spaces."""
         expected = self.listed or Sum("md5", self.medium.implanted)
         digest = hashlib.new(expected.algorithm, usedforsecurity=False)
+        position = 0
         try:
-            with Path(self.medium.path).open("rb") as file:
-                for piece in self.pieces(file, (Extent(0, self.end),)):
-                    if self.position == 0 and not self.listed:
-                        field = slice(APPLICATION_USE, APPLICATION_USE + 512)
-                        piece = piece[: field.start] + b" " * 512 + piece[field.stop :]  # noqa: PLW2901
+            for piece in self.window.read("sum", 0, self.end, PIECE):
+                if position == 0 and not self.listed:
+                    field = slice(APPLICATION_USE, APPLICATION_USE + 512)
+                    digest.update(piece[: field.start])
+                    digest.update(b" " * 512)
+                    digest.update(piece[field.stop :])
+                else:
                     digest.update(piece)
-                    self.advance(len(piece))
-            found = digest.hexdigest()
-            right = found == expected.value
-            return right, "" if right else f"the data's {expected.algorithm} is {found}"
-        except (BadDisc, OSError) as fault:
-            return False, f"reading stopped at byte {self.position}: {_said(fault)}"
+                position += len(piece)
+                self.advance(len(piece))
+        except Passed:  # nothing passes before it is summed: the reader has met a fault
+            return False, f"reading stopped at byte {position}: {_said(self.window.fault)}"
         finally:
-            with self.change:  # nobody needs to wait for this thread any more
-                self.position = 1 << 62
-                self.change.notify_all()
+            self.window.need("sum", NOTHING)
+        found = digest.hexdigest()
+        right = found == expected.value
+        return right, "" if right else f"the data's {expected.algorithm} is {found}"
 
     def advance(self, count: int) -> None:
-        """Say how far the disc was read; wait when the packages are far behind."""
-        with self.change:
-            self.position += count
+        with self.lock:
             self.meter.advance(count)
-            self.change.notify_all()
-            while self.open and not self.stop and self.position - min(self.open) > AHEAD:
-                self.change.wait()
 
     def package(self, name: str) -> Verdict:
         extents = self.index.files[name]
         try:
-            self.wait_for(extents)
-            with Path(self.medium.path).open("rb") as file:
-                verdict = verify(self.pieces(file, extents), self.ring, md5=not self.strong)
+            with self.turn() as who, contextlib.closing(self.pieces(who, extents)) as pieces:
+                verdict = verify(pieces, self.ring, md5=not self.strong)
         except (BadDisc, OSError) as fault:
             verdict = Verdict(
                 "", self.index.size(name), "", b"", (f"can't be read: {_said(fault)}",)
             )
-        with self.change:
-            self.open.discard(extents[0].offset)
-            self.meter.advance(verdict.size)
-            self.change.notify_all()
+        self.advance(verdict.size)
         return verdict
 
-    def wait_for(self, extents: tuple[Extent, ...]) -> None:
-        """Until the summing thread has read this package: it is the only one to wait for disks.
-        A package larger than the lead is waited for as far as the lead goes."""
-        first, last = extents[0], extents[-1]
-        wanted = min(last.offset + last.length, first.offset + AHEAD // 2)
-        with self.change:
-            while self.position < wanted and not self.stop:
-                self.change.wait()
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[int]:
+        """This thread's name for the window. Between two packages it goes on needing the place
+        where it was: the next package lies behind it, and is not to pass meanwhile."""
+        who = threading.get_ident()
+        with self.lock:
+            self.idle.discard(who)
+            self.begun += 1
+        self.release()
+        try:
+            yield who
+        finally:
+            with self.lock:
+                self.idle.add(who)
+            self.release()
 
-    def pieces(self, file: BinaryIO, extents: tuple[Extent, ...]) -> Iterator[bytes]:
-        for piece in read_extents(file, extents, PIECE):
-            if self.stop:
-                raise _Stopped
-            yield piece
+    def release(self) -> None:
+        """When the last package has begun, a thread without one needs nothing more."""
+        with self.lock:
+            over = set(self.idle) if self.begun == len(self.names) else set()
+        for thread in over:
+            self.window.need(thread, NOTHING)
+
+    def pieces(self, who: int, extents: tuple[Extent, ...]) -> Pieces:
+        """A file's bytes from the window; from the disc what it can not give."""
+        for extent in extents:
+            end = extent.offset + extent.length
+            try:
+                head = min(end, extent.offset + HEAD)
+                yield from self.window.read(who, extent.offset, head, HEAD)
+                yield from self.window.read(who, head, end, PIECE)
+            except Passed as passed:
+                rest = (Extent(passed.at, end - passed.at),)
+                with Path(self.medium.path).open("rb") as file:
+                    yield from read_extents(file, rest, PIECE)
 
 
 def _verified(name: str, verdict: Verdict) -> Verified:
@@ -199,5 +232,5 @@ def _verified(name: str, verdict: Verdict) -> Verified:
     )  # fmt: skip
 
 
-def _said(fault: BadDisc | OSError) -> str:
+def _said(fault: BadDisc | OSError | None) -> str:
     return str((fault.strerror or fault) if isinstance(fault, OSError) else fault)

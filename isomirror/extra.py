@@ -9,9 +9,8 @@ from pathlib import Path
 from core.errors import OutsideFailed, Problem, UsageProblem
 from core.progress import Meter, Report, Unit, track
 from core.rules import Answer, Finding, Severity
-from core.state import publish_model
 from isomirror.addon import Addon, Looked, look
-from isomirror.check import BadPackage, DiscCheck, Verified, read_disc
+from isomirror.check import BadPackage, DiscCheck, Verified, read_disc, recalled
 from isomirror.iso9660 import BadDisc, read_extents
 from isomirror.openpgp import KeyRing, read_key
 from isomirror.repository import ADDONS, Item
@@ -102,23 +101,12 @@ def examine(wanted: Wanted, looked: Looked, mirror: Path, report: Report) -> Ext
 def _check(
     looked: Looked, ring: KeyRing, mirror: Path, report: Report, listed: Sum | None
 ) -> DiscCheck:
-    fingerprint = ring.primary.fingerprint
-    kept = mirror / "checked" / f"{looked.identity}-{fingerprint}.json"
-    try:
-        check = DiscCheck.model_validate_json(kept.read_bytes())
-        if (check.identity, check.fingerprint, check.listed) == (
-            looked.identity, fingerprint, str(listed or ""),
-        ):  # fmt: skip
-            return check
-    except (OSError, ValueError):
-        pass  # not read yet, or written by something else: reading it is always right
-    if looked.image:
-        check = read_disc(*looked.image, ring, report, listed)
-    else:
-        check = _read_directory(looked, ring, report)
-    if not check.bad and check.sum_right is not False:
-        publish_model(kept, check)
-    return check
+    def read() -> DiscCheck:
+        if looked.image:
+            return read_disc(*looked.image, ring, report, listed)
+        return _read_directory(looked, ring, report)
+
+    return recalled(mirror / "checked", looked.identity, ring, listed, read)
 
 
 def _read_directory(looked: Looked, ring: KeyRing, report: Report) -> DiscCheck:

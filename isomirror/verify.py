@@ -37,7 +37,7 @@ class Verdict:
     faults: tuple[str, ...]
 
 
-def verify(pieces: Iterable[bytes], ring: KeyRing, *, md5: bool = True) -> Verdict:
+def verify(pieces: Iterable[bytes | memoryview], ring: KeyRing, *, md5: bool = True) -> Verdict:
     """Read a package to its end and judge it. Never raises on what the bytes hold. ``md5`` is False
     where something stronger proves that every byte is the publisher's."""
     whole = hashlib.sha256()
@@ -49,7 +49,7 @@ def verify(pieces: Iterable[bytes], ring: KeyRing, *, md5: bool = True) -> Verdi
         if checks is not None:
             checks.feed(piece)
         elif not faults:
-            head = head + piece if head else piece  # nearly always the first piece is enough
+            head += bytes(piece)
             try:
                 if len(head) >= needed(head):
                     package = read_package(head)
