@@ -13,6 +13,8 @@ VERBS = {
     "assess": "commands.migrate_assess",
     "plan": "commands.migrate_plan",
     "transfer": "commands.migrate_transfer",
+    "warm": "commands.migrate_warm",
+    "prove": "commands.migrate_prove",
     "unquiesce": "commands.migrate_unquiesce",
     "convert": "commands.migrate_convert",
     "define": "commands.migrate_define",

@@ -16,8 +16,8 @@ from core.quantities import duration
 from core.rules import blockers
 from core.state import State, lock, publish_model
 from migrate import cutover as cutting
+from migrate import forecast, quiesce, transfer
 from migrate import plan as planning
-from migrate import quiesce, transfer
 from migrate.cutover import CutOver, Fenced
 from migrate.plan import Plan
 from migrate.verify import Verified
@@ -54,6 +54,7 @@ def describe(done: CutOver) -> str:
     return (
         f"{done.host} runs as domain {done.domain} on {done.hypervisor}, {done.address}; "
         f"downtime {duration(done.downtime)}"
+        + (f", forecast {duration(done.forecast)}" if done.forecast else "")
     )
 
 
@@ -130,9 +131,11 @@ def confirmed(case: Case, report: Report) -> CutOver:
     if stand:
         raise _past(plan, f"it is not what it was: {', '.join(stand)}")
     started = transfer.read(case.folder).downtime_started
+    told = forecast.read(case.folder)
     done = CutOver(
         host=plan.host, domain=plan.domain, hypervisor=plan.hypervisor, address=plan.address,
         downtime=round((seen.when - started).total_seconds(), 1),
+        forecast=told.seconds if told and told.way == "cutover" else None,
         findings=seen.findings, when=seen.when,
     )  # fmt: skip
     publish_model(case.folder / "cutover.json", done)

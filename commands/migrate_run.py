@@ -1,12 +1,13 @@
 """`groundlift migrate run`: all stages in a row, durable: killed anywhere, it continues."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from adapters.engine import DbosEngine
-from commands import migrate_assess, migrate_discover, migrate_plan
+from commands import migrate_assess, migrate_discover, migrate_plan, migrate_warm
 from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
 from commands.migrate_convert import converted, describe
@@ -19,10 +20,12 @@ from core.errors import Interrupted, Problem, UsageProblem
 from core.progress import Report, silent, track
 from core.rules import Answer
 from core.state import State, lock
+from migrate import forecast, quiesce, transfer, workflow
 from migrate import plan as planning
-from migrate import quiesce, transfer, workflow
 from migrate.convert import Converted
 from migrate.cutover import CutOver
+from migrate.forecast import Way
+from migrate.times import timed
 from migrate.transfer import Options
 from migrate.verify import Verified
 from migrate.workflow import Actions
@@ -65,7 +68,7 @@ def run(
         with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
             if again:
                 engine.forget(f"{host}-{way}")
-            workflow.run(engine, host, actions(case, report, consent or ""), way)
+            workflow.run(engine, host, actions(case, report, consent or "", way), way)
     except KeyboardInterrupt:
         _at_rest(case)
         click.echo("error: stopped\n  → run the same command again to continue", err=True)
@@ -102,8 +105,15 @@ def _way(host: str, consent: str | None, *, rehearse: bool) -> str:
     return "rehearse" if rehearse else "cutover"
 
 
-def actions(case: Case, report: Report, consent: str) -> Actions:
+def actions(case: Case, report: Report, consent: str, way: str) -> Actions:
     """Each step as a call without arguments. They are called under the migration's lock."""
+
+    def long(part: str, step: Callable[[], object]) -> Callable[[], None]:
+        def call() -> None:
+            with timed(case.folder, part):
+                step()
+
+        return call
 
     def discover() -> None:
         if not (case.folder / "source.json").exists():
@@ -123,14 +133,15 @@ def actions(case: Case, report: Report, consent: str) -> Actions:
         assess=assess,
         plan=lambda: _quiet(migrate_plan.settle(case)),
         copy=lambda: _copy(case, report),
+        warm=lambda: _warm(case, report, "rehearse" if way == "rehearse" else "cutover"),
         finish=lambda: _finish(case, report),
-        convert=lambda: _quiet(converted(case, report)),
-        define=lambda: _quiet(defined(case)),
-        verify=lambda: refuse(case.source.name, rehearsed(case, report)),
-        wake=lambda: _wake(case, report),
-        fence=lambda: fenced(case, consent, report),
+        convert=long("convert", lambda: converted(case, report)),
+        define=long("define", lambda: defined(case)),
+        verify=long("verify", lambda: refuse(case.source.name, rehearsed(case, report))),
+        wake=long("wake", lambda: _wake(case, report)),
+        fence=long("fence", lambda: fenced(case, consent, report)),
         switch_on=lambda: switched_on(case, report),
-        confirm=lambda: _quiet(confirmed(case, report)),
+        confirm=long("confirm", lambda: confirmed(case, report)),
     )
 
 
@@ -147,6 +158,18 @@ def _copy(case: Case, report: Report) -> None:
     finally:
         source.close()
         node.close()
+
+
+def _warm(case: Case, report: Report, way: Way) -> None:
+    """Rounds while the server works, and the gate. Where it is at rest already every second
+    counts, and the decision was made."""
+    if quiesce.record(case.folder) is not None:
+        return
+    found, told = migrate_warm.warmed(case, way, report)
+    with track(report, "forecast") as meter:
+        for line in (*migrate_warm.describe(found), *forecast.lines(told)):
+            meter.note(line.strip())
+    forecast.gate(told)
 
 
 def _finish(case: Case, report: Report) -> None:
@@ -171,7 +194,7 @@ def _wake(case: Case, report: Report) -> None:
 
 def _list(engine: DbosEngine, case: Case, way: str) -> None:
     done = set(engine.finished(f"{case.source.name}-{way}"))
-    for step in workflow.WAYS[way](actions(case, silent, "")):
+    for step in workflow.WAYS[way](actions(case, silent, "", way)):
         click.echo(f"{'done' if step.name in done else 'to do':6} {step.name}")
 
 

@@ -14,7 +14,7 @@ from core.quantities import MIB, duration, size
 from core.state import State, lock
 from migrate import quiesce
 from migrate.plan import Plan, read
-from migrate.transfer import Options, PassResult, Transfer, copy, finish
+from migrate.transfer import DEFAULTS, Options, PassResult, Transfer, copy, finish
 
 
 @click.command()
@@ -36,6 +36,26 @@ from migrate.transfer import Options, PassResult, Transfer, copy, finish
     help="At most so many MiB per second from the server.",
 )
 @click.option("--compress", is_flag=True, help="Compress on the server; for slow lines.")
+@click.option(
+    "--connections",
+    type=click.IntRange(0, 16),
+    default=0,
+    show_default=True,
+    help="How many ssh connections share the work; 0: as many as were measured to pay.",
+)
+@click.option(
+    "--slowdown",
+    type=click.FloatRange(min=0),
+    default=DEFAULTS.slowdown,
+    show_default=True,
+    help="Leave the server's disk to others while it answers so many times slower; 0: never.",
+)
+@click.option(
+    "--index/--no-index",
+    default=True,
+    show_default=True,
+    help="Take blocks that the pool holds from another server from there.",
+)
 @click.option("--again", is_flag=True, help="Go on with a transfer that was finished before.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -48,6 +68,9 @@ def transfer(
     consent: str | None,
     rate: float | None,
     compress: bool,
+    connections: int,
+    slowdown: float,
+    index: bool,
     again: bool,
     dry_run: bool,
     as_json: bool,
@@ -64,7 +87,10 @@ def transfer(
             hint=f"`groundlift migrate transfer {host} --pass final --consent {host}`, in the "
             "maintenance window",
         )
-    options = Options(rate=int((rate or 0) * MIB), compress=compress, again=again)
+    options = Options(
+        rate=int((rate or 0) * MIB), compress=compress, again=again,
+        connections=connections, slowdown=slowdown, index=index,
+    )  # fmt: skip
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
         if kind == "final":
             proof = prove(case, plan, options, report)

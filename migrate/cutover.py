@@ -35,7 +35,8 @@ class Fenced(Document):
 
 
 class CutOver(Document):
-    """cutover.json: the server runs in the cloud. ``downtime`` in seconds, quiesce to answers."""
+    """cutover.json: the server runs in the cloud. ``downtime`` in seconds, quiesce to answers;
+    ``forecast`` what was expected, if anything was."""
 
     version: int = VERSION
     host: str
@@ -43,6 +44,7 @@ class CutOver(Document):
     hypervisor: str
     address: str
     downtime: float
+    forecast: float | None = None
     findings: tuple[Finding, ...]
     when: datetime
 

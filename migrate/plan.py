@@ -113,6 +113,7 @@ class Plan(Document):
     disks: tuple[DiskPlan, ...]
     nics: tuple[NicPlan, ...]
     quiesce: Quiesce = Quiesce()
+    downtime_minutes: Annotated[float, Field(ge=0, le=100_000)] = 0
     rehearsal: Rehearsal
     pages: tuple[str, ...] = ()
 
@@ -238,6 +239,9 @@ def text(plan: Plan) -> str:
         _lines(data, "nics"),
         "\n# For the last pass: services stop in this order, then mountpoints become read-only.",
         _lines(data, "quiesce"),
+        "\n# How long the server may stand still; 0: no limit. What is forecast to take longer is",
+        "# refused before anything stops.",
+        _lines(data, "downtime_minutes"),
         "\n# The test boot happens on a bridge without uplink; `probe` must be free on it.",
         _lines(data, "rehearsal"),
         "\n# What the application answers, compared before and after.",

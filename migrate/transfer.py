@@ -17,6 +17,7 @@ from core.progress import Report, silent
 from core.state import publish_model
 from migrate import quiesce
 from migrate.plan import DiskPlan, Plan
+from migrate.times import timed
 from migrate.transfer_pass import Outcome, verify
 from migrate.transfer_wire import python_of
 from migrate.transfer_work import DEFAULTS, Options, Work, opened
@@ -113,7 +114,8 @@ def finish(
         return read(folder)
     _take_back(plan, folder)
     options = replace(options, again=True)  # a name that was given without a proof is taken back
-    held = quiesce.hold(source, plan, folder, report)
+    with timed(folder, "quiesce"):
+        held = quiesce.hold(source, plan, folder, report)
     try:
         disks = tuple(
             _prove(source, target, plan, folder, disk, options, report) for disk in plan.disks
@@ -227,4 +229,4 @@ def _told(kind: str, outcome: Outcome) -> PassResult:
     )
 
 
-__all__ = ["Options", "Transfer", "copy", "finish", "python_of", "read"]
+__all__ = ["DEFAULTS", "Options", "Transfer", "copy", "finish", "python_of", "read"]

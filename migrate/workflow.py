@@ -19,6 +19,7 @@ class Actions:
     assess: Callable[[], None]
     plan: Callable[[], None]
     copy: Callable[[], None]
+    warm: Callable[[], None]
     finish: Callable[[], None]
     convert: Callable[[], None]
     define: Callable[[], None]
@@ -43,6 +44,7 @@ def rehearse(actions: Actions) -> tuple[Step, ...]:
     """A proved copy, tried in isolation; the source works again as soon as it is copied."""
     return (
         *prepare(actions),
+        Step("warm", actions.warm),
         Step("finish", actions.finish),
         Step("wake", actions.wake),
         *_tried(actions),
@@ -53,6 +55,7 @@ def cutover(actions: Actions) -> tuple[Step, ...]:
     """Everything, to the server running in the cloud."""
     return (
         *prepare(actions),
+        Step("warm", actions.warm),
         Step("finish", actions.finish),
         *_tried(actions),
         Step("fence", actions.fence),

@@ -24,11 +24,11 @@ def test_preparing_disturbs_nobody() -> None:
 
 
 def test_a_rehearsal_wakes_the_source_before_the_long_work() -> None:
-    assert done("rehearse") == [*PREPARED, "finish", "wake", *TRIED]
+    assert done("rehearse") == [*PREPARED, "warm", "finish", "wake", *TRIED]
 
 
 def test_a_cutover_fences_the_source_before_the_domain_starts() -> None:
-    assert done("cutover") == [*PREPARED, "finish", *TRIED, "fence", "switch_on", "confirm"]
+    assert done("cutover") == [*PREPARED, "warm", "finish", *TRIED, "fence", "switch_on", "confirm"]
 
 
 def test_a_cutover_after_a_rehearsal_asks_every_step_again() -> None:
