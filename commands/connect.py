@@ -14,8 +14,10 @@ from adapters.ssh_program import ssh_options
 from commands.access import access_options, given, password_of
 from core.documents import load
 from core.errors import UsageProblem
+from core.quantities import MIB
 from core.state import State
 from deploy.site import Site, Source
+from migrate.limits import Budget, Hours, Limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -46,6 +48,21 @@ class Case:
     def folder(self) -> Path:
         """<state>/migrate/<host>/."""
         return self.state.migrate(self.source.name)
+
+    def limits(self) -> Limits:
+        """What binds the server's live copies: its own rate, its group's, and everybody's."""
+        traffic, source = self.site.traffic, self.source
+        group = source.group or ""
+        rates = {
+            "all": traffic.rate_mib,
+            f"group-{group}": traffic.groups.get(group),
+            f"server-{source.name}": source.rate_mib,
+        }
+        folder = self.state.root / "limits" / self.site.site
+        return Limits(
+            tuple(Budget(folder / name, rate * MIB) for name, rate in rates.items() if rate),
+            tuple(Hours.parse(text) for text in traffic.hours),
+        )
 
     def source_login(self, jump: Login | None = None) -> Login:
         """How to log in to the server; its own key wins over the site's, and ``jump`` over the

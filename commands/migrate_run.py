@@ -154,7 +154,8 @@ def _copy(case: Case, report: Report) -> None:
     source, node = case.source_host(), case.node_host(plan.hypervisor)
     try:
         if not (case.folder / "transfer.json").exists():
-            transfer.copy(source, node, plan, case.folder, report=report)
+            options = Options(limits=case.limits())
+            transfer.copy(source, node, plan, case.folder, options=options, report=report)
     finally:
         source.close()
         node.close()

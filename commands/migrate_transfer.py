@@ -89,7 +89,7 @@ def transfer(
         )
     options = Options(
         rate=int((rate or 0) * MIB), compress=compress, again=again,
-        connections=connections, slowdown=slowdown, index=index,
+        connections=connections, slowdown=slowdown, index=index, limits=case.limits(),
     )  # fmt: skip
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
         if kind == "final":

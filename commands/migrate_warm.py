@@ -14,6 +14,7 @@ from migrate import forecast as forecasting
 from migrate import quiesce
 from migrate.forecast import Forecast, Way
 from migrate.plan import read
+from migrate.transfer import Options
 from migrate.warm import MOST, Warm
 from migrate.warm import warm as rounds
 
@@ -63,7 +64,9 @@ def warmed(case: Case, way: Way, report: Report, most: int = MOST) -> tuple[Warm
     plan = read(case.folder)
     source, target = case.source_host(), case.node_host(plan.hypervisor)
     try:
-        found = rounds(source, target, plan, case.folder, report=report, most=most)
+        found = rounds(
+            source, target, plan, case.folder, Options(limits=case.limits()), report, most
+        )
     finally:
         source.close()
         target.close()

@@ -123,6 +123,7 @@ def sources_have_targets(site: Site) -> Outcome | Iterable[Outcome]:
             ("hypervisor", source.target.hypervisor, hypervisors),
             ("pool", source.target.pool, pools),
             ("network", source.target.network, networks),
+            ("traffic group", source.group or "", {"", *site.traffic.groups}),
         )
         if name not in known
     )

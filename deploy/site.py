@@ -194,6 +194,25 @@ class Jump(Document):
     known_hosts: Plain | Literal[""] = ""
 
 
+def _hours(text: str) -> str:
+    found = re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", text)
+    if not found or text[:5] == text[6:]:
+        raise ValueError("give two times of day, as 22:00-06:00")
+    return text
+
+
+Rate = Annotated[float, Field(ge=0.1, le=100_000)]
+
+
+class Traffic(Document):
+    """Limits of live copies: MiB per second for all servers together, for each of ``groups`` (those
+    behind one switch, say), and the hours they may run in, by the controller's clock."""
+
+    rate_mib: Rate | None = None
+    groups: dict[Name, Rate] = {}
+    hours: tuple[Annotated[str, AfterValidator(_hours)], ...] = ()
+
+
 class Source(Document):
     """An old server that moves in. ``pages`` are compared before and after; ``quiesce`` names the
     services that stop for the last pass, in this order. ``login`` is by key or by password,
@@ -213,6 +232,8 @@ class Source(Document):
     pages: tuple[Url, ...] = ()
     quiesce: tuple[Word, ...] = ()
     mac: Mac | None = None  # for a rescue system over the network
+    rate_mib: Rate | None = None
+    group: Name | None = None  # of ``traffic``
     target: Target
 
 
@@ -232,4 +253,5 @@ class Site(Document):
     install: Install | None = None
     rehearsal_probe: IPv4Interface | None = None
     sources: tuple[Source, ...] = ()
+    traffic: Traffic = Traffic()
     vars: Vars = {}

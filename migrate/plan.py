@@ -82,10 +82,11 @@ class NicPlan(Document):
 
 class Quiesce(Document):
     """What stands still for the last pass: services are stopped, then file systems remounted
-    read-only, in these orders."""
+    read-only, in these orders. ``last_resort`` is what makes them so when files stay open."""
 
     services: tuple[Word, ...] = ()
     mountpoints: tuple[Absolute, ...] = ()
+    last_resort: Annotated[str, Field(pattern=r"^(sysrq)?$", exclude_if=_absent)] = ""
 
 
 class Rehearsal(Document):

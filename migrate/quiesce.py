@@ -5,6 +5,7 @@ whoever dies in between, ``release`` finds the way back.
 """
 
 import contextlib
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from migrate.transfer_wire import Kind, session
 
 VERSION = 1
 STOP_SECONDS = 180.0
+EMERGENCY = 60.0
 # The loggers of old systems keep their files open for writing, and come after everything else.
 LOGGERS = ("rsyslog", "syslog", "syslog-ng", "auditd", "systemd-journald")
 
@@ -51,8 +53,8 @@ def hold(source: Host, plan: Plan, folder: Path, report: Report) -> Quiesced:
                 meter.advance(text=f"stopped {service}")
             _must(source, ("sync",), "can't sync", 600)
             for mountpoint in held.mountpoints:
-                _freeze(source, mountpoint)
-                meter.advance(text=f"{mountpoint} is read-only")
+                how = _freeze(source, mountpoint, plan.quiesce.last_resort)
+                meter.advance(text=f"{mountpoint} is read-only{how}")
             _check_rest(source)
             meter.advance()
     except BaseException:
@@ -142,19 +144,39 @@ def _stop(source: Host, name: str) -> None:
         )
 
 
-def _freeze(source: Host, mountpoint: str) -> None:
+def _freeze(source: Host, mountpoint: str, last_resort: str) -> str:
+    """Make one file system read-only; how, when it was not the usual way."""
     done = source.run(("mount", "-o", "remount,ro", mountpoint), timeout=300)
     if done.code == 0:
-        return
+        return ""
     holders = _holders(source, mountpoint)
+    if last_resort == "sysrq":
+        _emergency(source, mountpoint)
+        return f" by sysrq, though open for writing: {'; '.join(holders[:8])}"
     named = "; ".join(holders[:8]) or done.stderr.decode("utf-8", "replace").strip()[:300]
     loggers = [name for name in LOGGERS if any(f" {name[:15]} " in line for line in holders)]
     extra = f" ({', '.join(loggers)})" if loggers else ""
     raise OutsideFailed(
         f"{mountpoint} can't become read-only, files are open for writing: {named}",
-        hint=f"add their services{extra} to `quiesce: services:` in plan.yml and run again",
+        hint=f"add their services{extra} to `quiesce: services:` in plan.yml and run again. When "
+        "nobody can be stopped: `last_resort: sysrq` there, which cuts writers off",
         where=source.name,
     )
+
+
+def _emergency(source: Host, mountpoint: str) -> None:
+    """Have the kernel make every file system read-only, open files or not. It does so some time
+    after it was told. The way back is the usual one; who wrote meanwhile saw errors."""
+    _must(source, ("sh", "-c", "echo u > /proc/sysrq-trigger"), "the kernel takes no sysrq", 60)
+    end = time.monotonic() + EMERGENCY
+    while mountpoint in _writable(source):
+        if time.monotonic() > end:
+            raise OutsideFailed(
+                f"{mountpoint} is writable {EMERGENCY:.0f} s after sysrq u",
+                hint="switch the services off by hand, or copy from a rescue system",
+                where=source.name,
+            )
+        time.sleep(0.2)
 
 
 def _holders(source: Host, mountpoint: str) -> list[str]:

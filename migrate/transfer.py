@@ -16,6 +16,7 @@ from core.ports import Host
 from core.progress import Report, silent
 from core.state import publish_model
 from migrate import quiesce
+from migrate.limits import OutsideHours
 from migrate.plan import DiskPlan, Plan
 from migrate.times import timed
 from migrate.transfer_pass import Outcome, verify
@@ -92,10 +93,19 @@ def copy(
     if options.again:
         _take_back(plan, folder)
     for disk in plan.disks:
-        with opened(source, target, plan, folder, disk, options) as work:
-            if work.published or (kind == "full" and work.journal.finished("full")):
-                continue
-            results.append(_told(kind, work.walk(kind, options, report)))
+        while True:
+            try:
+                options.limits.check()
+                with opened(source, target, plan, folder, disk, options) as work:
+                    if not work.published and not (
+                        kind == "full" and work.journal.finished("full")
+                    ):
+                        results.append(_told(kind, work.walk(kind, options, report)))
+                break
+            except OutsideHours:
+                source.close()  # nobody keeps a connection alive all day
+                target.close()
+                options.limits.wait(report)
     return tuple(results)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from core.errors import OutsideFailed
+from migrate.limits import Limits
 from migrate.transfer_index import Index, Place
 from migrate.transfer_manifest import Manifest
 from migrate.transfer_wire import CHUNK, Frame, Kind, Session
@@ -37,6 +38,8 @@ class Order(Protocol):
     def workers(self) -> int: ...
     @property
     def slowdown(self) -> float: ...
+    @property
+    def limits(self) -> Limits: ...
 
 
 class Hub(Protocol):
@@ -128,6 +131,7 @@ class Lane:
         }
         while (frame := self._reader.receive()).kind is not Kind.END:
             self._hub.alive = time.monotonic()
+            self._hub.order.limits.check()
             handler = handlers.get(frame.kind)
             if handler is None:
                 raise self._reader.failed(f"{frame.kind.name} came in the middle of a pass")

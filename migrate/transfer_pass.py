@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from core.errors import OutsideFailed, Problem
 from core.progress import Meter, Report, Unit, track
 from core.quantities import duration, size
+from migrate.limits import UNLIMITED, Limits
 from migrate.transfer_index import Index, Place
 from migrate.transfer_lane import Lane
 from migrate.transfer_manifest import Journal, Manifest
@@ -40,6 +41,7 @@ class Order:
     blank: bool = False  # the target may hold old data where nothing is used
     workers: int = 0  # processes at the source; 0: as many as it has processors, at most 4
     slowdown: float = 4.0  # how many times slower than it could for a busy disk's sake; 0: never
+    limits: Limits = UNLIMITED
 
     @property
     def codec(self) -> str:
@@ -158,9 +160,10 @@ class Pump:
         self, lane: Lane, offset: int, length: int, digests: bytes, head: bytes, body: bytes
     ) -> None:
         """A frame of the reader goes to the writer as it came."""
+        cost = len(head) + len(body)
+        self._order.limits.spend(cost, lambda: self.done)
         self._manifest.withdraw(offset, length)
         with self._passing:
-            cost = len(head) + len(body)
             with self._lock:
                 self._pending.append(_Sent(lane, offset, offset + length, digests, cost))
             self._writer.relay(head, body)

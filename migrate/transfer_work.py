@@ -10,6 +10,7 @@ from pathlib import Path
 from core.errors import OutsideFailed
 from core.ports import Host
 from core.progress import Report
+from migrate.limits import UNLIMITED, Limits
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_dd import reading
 from migrate.transfer_index import ALGORITHM, Index, path_of
@@ -31,7 +32,7 @@ class Options:
     finished before; ``workers`` are processes at the source, 0: by its processors; ``slowdown``
     is how much slower the reader may become for a busy disk's sake, 0: it does not look;
     ``connections`` share the disk, 0: as many as were measured to pay; ``index`` asks the
-    pool for chunks that it may hold already."""
+    pool for chunks that it may hold already; ``limits`` bind live passes."""
 
     rate: int = 0
     compress: bool = False
@@ -40,6 +41,7 @@ class Options:
     slowdown: float = 4.0
     connections: int = 0
     index: bool = True
+    limits: Limits = UNLIMITED
 
 
 DEFAULTS = Options()
@@ -72,6 +74,7 @@ class Work:
             blank=bool(self.disk.device) and not self.journal.blanked(),
             workers=options.workers,
             slowdown=options.slowdown,
+            limits=options.limits if kind != "final" else UNLIMITED,
         )
         count = self._connections(kind, options)
         first, self.spare = self.spare, None

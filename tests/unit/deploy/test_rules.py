@@ -58,6 +58,7 @@ FIRING: tuple[tuple[str, Callable[[Data], object], str], ...] = (
     ("sources_have_targets", put("sources/0/target/hypervisor", "store"), "no hypervisor store"),
     ("sources_have_targets", put("sources/0/target/pool", "x"), "no pool x"),
     ("sources_have_targets", put("sources/0/target/network", "x"), "no network x"),
+    ("sources_have_targets", put("sources/0/group", "x"), "no traffic group x"),
     ("targets_bridged", put("sources/0/target/network", "backup"), "backup has no bridge"),
     ("sources_in_network", put("sources/0/address", "203.0.113.50"), "is not in"),
     ("probe_in_network", put("rehearsal_probe", "203.0.113.1/24"), "no usable address"),

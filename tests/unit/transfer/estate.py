@@ -32,6 +32,10 @@ class Source(LocalHost):
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Completed:
         command = tuple(argv)
+        if command[0] == "sh" and "sysrq" in command[-1]:  # never on this machine
+            self.done.append(command)
+            (self.root / "resting").touch()
+            return Completed(command, 0, b"", b"")
         if command[0] not in ("mount", "systemctl", "service", "sync", "test"):
             return super().run(argv, stdin=stdin, timeout=timeout)
         if command == self.fails:
@@ -47,6 +51,11 @@ class Source(LocalHost):
         if command[0] in ("mount", "systemctl", "sync") and "status" not in command:
             self.done.append(command)
         stopped = self.root / f"stopped-{command[-1].removesuffix('.service')}"
+        self._play(command, stopped)
+        status = command[:2] == ("systemctl", "status")
+        return Completed(command, 3 if status and stopped.exists() else 0, b"", b"")
+
+    def _play(self, command: tuple[str, ...], stopped: Path) -> None:
         if command[:2] == ("systemctl", "stop"):
             stopped.touch()
         if command[:2] == ("systemctl", "start"):
@@ -56,8 +65,6 @@ class Source(LocalHost):
             (self.root / "resting").touch()
         if command[:3] == ("mount", "-o", "remount,rw"):
             (self.root / "resting").unlink(missing_ok=True)
-        status = command[:2] == ("systemctl", "status")
-        return Completed(command, 3 if status and stopped.exists() else 0, b"", b"")
 
     def read(self, path: str, limit: int = 16 * 1024 * 1024) -> bytes:
         if path == "/proc/mounts":

@@ -180,6 +180,25 @@ def test_a_mount_that_stays_busy_wakes_the_source_and_names_the_remedy(old: Esta
     assert not (old.folder / "transfer.json").exists()
 
 
+def test_files_that_stay_open_are_cut_off_by_the_kernel_only_when_the_plan_says_so(
+    old: Estate,
+) -> None:
+    copy(old)
+    old.source.fails = ("mount", "-o", "remount,ro", "/")
+    with pytest.raises(OutsideFailed, match="/ can't become read-only") as caught:
+        finish(old)
+    assert "last_resort: sysrq" in caught.value.hint
+    held = old.plan.quiesce.model_copy(update={"last_resort": "sysrq"})
+    old.plan = old.plan.model_copy(update={"quiesce": held})
+    assert finish(old).disks[0].differing == 0
+    assert ("sh", "-c", "echo u > /proc/sysrq-trigger") in old.source.done
+    assert old.source.done.index(("systemctl", "stop", "db.service")) < old.source.done.index(
+        ("sh", "-c", "echo u > /proc/sysrq-trigger")
+    )
+    assert quiesce.release(old.source, old.folder, lambda _: None)
+    assert ("mount", "-o", "remount,rw", "/") in old.source.done
+
+
 def test_a_failure_in_the_last_pass_wakes_the_source(old: Estate) -> None:
     copy(old)
     old.source.on_mount = lambda: (old.root / "pool").rename(old.root / "gone") and None
