@@ -89,12 +89,15 @@ MIGRATION = (
     ("discover", "source.json"),
     ("assess", "report.json"),
     ("plan", "plan.yml"),
+    ("forecast", "forecast.json"),
     ("transfer", "transfer.json"),
+    ("prove", "proof.json"),
     ("convert", "convert.json"),
     ("define", "domain.xml"),
     ("verify", "verify.json"),
     ("cutover", "cutover.json"),
 )
+EXTRA = ("forecast", "prove")  # done for those who ask
 
 
 def gather(state: State) -> Run:
@@ -124,7 +127,11 @@ def _site(folder: Path) -> Subject:
 
 def _server(folder: Path) -> Subject:
     made = {"discover": _discovery, "plan": _plan}
-    stages = [made.get(name, _of_file(name))(folder / file) for name, file in MIGRATION]
+    stages = [
+        made.get(name, _of_file(name))(folder / file)
+        for name, file in MIGRATION
+        if name not in EXTRA or (folder / file).exists()
+    ]
     return Subject("server", folder.name, tuple(stages))
 
 

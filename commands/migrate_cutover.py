@@ -135,7 +135,7 @@ def confirmed(case: Case, report: Report) -> CutOver:
     done = CutOver(
         host=plan.host, domain=plan.domain, hypervisor=plan.hypervisor, address=plan.address,
         downtime=round((seen.when - started).total_seconds(), 1),
-        forecast=told.seconds if told and told.way == "cutover" else None,
+        forecast=told.seconds if told and told.purpose == "cutover" else None,
         findings=seen.findings, when=seen.when,
     )  # fmt: skip
     publish_model(case.folder / "cutover.json", done)

@@ -53,9 +53,9 @@ def describe(found: Proof) -> str:
     for disk in found.disks:
         lines += [
             f"{disk.source} → {found.hypervisor}: {disk.replica}",
-            f"  blocks of {size(disk.chunk)} read on the source   {disk.read}",
-            f"  blocks verified on the target    {disk.verified}",
-            f"  blocks that differ               {disk.differing}",
+            f"  blocks of {size(disk.chunk)} read on the source   {disk.blocks_read}",
+            f"  blocks verified on the target    {disk.blocks_verified}",
+            f"  blocks that differ               {disk.blocks_differing}",
             *(f"    at byte {place}" for place in disk.places),
             f"  {disk.hash}, manifest {disk.manifest_sha256}",
             f"  read back in {duration(disk.seconds)}",

@@ -36,7 +36,7 @@ class Forecast(Document):
 
     version: int = 1
     host: str
-    way: Way
+    purpose: Way
     made: datetime
     parts: tuple[Part, ...]
     allowed: float
@@ -74,7 +74,7 @@ def forecast(plan: Plan, folder: Path, found: Warm, way: Way) -> Forecast:
         parts.append(Part(name="start and compare", seconds=tried,
                           basis="as in the rehearsal" if tried else _UNKNOWN))  # fmt: skip
     result = Forecast(
-        host=plan.host, way=way, made=datetime.now(UTC), parts=tuple(parts),
+        host=plan.host, purpose=way, made=datetime.now(UTC), parts=tuple(parts),
         allowed=plan.downtime_minutes * 60,
     )  # fmt: skip
     publish_model(folder / FILE, result)

@@ -22,20 +22,20 @@ FILE = "proof.json"
 
 
 class DiskProof(Document):
-    """One disk. ``read`` and ``verified`` are chunks of ``chunk`` bytes: what the source's last
-    pass read at rest, and what was compared now; ``places`` are the first that differ, in bytes."""
+    """One disk. Blocks are of ``chunk`` bytes: read on the source at rest, verified on the target;
+    ``places`` are the first that differ, in bytes."""
 
     source: str
     replica: str
+    blocks_read: int
+    blocks_verified: int
+    blocks_differing: int
     hash: str
     manifest_sha256: str
-    chunk: int = CHUNK
-    read: int
-    verified: int
-    differing: int
-    places: tuple[int, ...]
-    unreadable: int
     seconds: float
+    unreadable: int
+    chunk: int = CHUNK
+    places: tuple[int, ...]
 
 
 class Proof(Document):
@@ -53,7 +53,7 @@ class Proof(Document):
     @property
     def differing(self) -> int:
         """Chunks that differ, on all disks."""
-        return sum(disk.differing for disk in self.disks)
+        return sum(disk.blocks_differing for disk in self.disks)
 
 
 def prove(source: Host, target: Host, plan: Plan, folder: Path, report: Report) -> Proof:
@@ -92,7 +92,7 @@ def _disk(
         verified, different = verify(work.writer, work.manifest, report)
     return DiskProof(
         source=disk.source, replica=disk.replica, hash=result.hash, manifest_sha256=digest,
-        read=result.chunks, verified=verified, differing=len(different),
+        blocks_read=result.chunks, blocks_verified=verified, blocks_differing=len(different),
         places=tuple(different[:16]), unreadable=result.unreadable,
         seconds=round(time.monotonic() - start, 2),
     )  # fmt: skip

@@ -160,9 +160,11 @@ def test_the_proof_reads_everything_back(old: Estate) -> None:
     done = finish(copied(old))
     found = prove(old)
     (disk,) = found.disks
-    assert (disk.read, disk.verified, disk.differing) == (done.disks[0].chunks,) * 2 + (0,)
+    assert (disk.blocks_read, disk.blocks_verified, disk.blocks_differing) == (
+        done.disks[0].chunks,
+    ) * 2 + (0,)
     assert disk.manifest_sha256 == done.disks[0].manifest_sha256
-    assert json.loads((old.folder / "proof.json").read_text())["disks"][0]["differing"] == 0
+    assert json.loads((old.folder / "proof.json").read_text())["disks"][0]["blocks_differing"] == 0
 
 
 def test_a_flipped_bit_is_found_and_its_place_is_told(old: Estate) -> None:
