@@ -1,15 +1,13 @@
 """Failing disks, full disks, two at once, media that change meanwhile: a sentence, the documented
 exit code, and what was published before stays."""
 
-import contextlib
 import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,38 +20,10 @@ from isomirror.export import SUMS, export
 from isomirror.extend import Given, add
 from isomirror.iso9660 import read_index
 from isomirror.release import current
+from tests.faults.disks import failing
 from tests.unit.isomirror.conftest import Discs, Key, sh
 
 ROOT = Path(__file__).parents[3]
-PREAD = """at=$4; count=$3
-if [ -e {trigger} ] && [ $at -le {bad} ] && [ $((at + count)) -gt {bad} ]; then
-    echo EIO a bad sector >&2; exit 1
-fi
-dd if={image} skip=$at count=$count iflag=skip_bytes,count_bytes bs=128k status=none"""
-
-
-@contextlib.contextmanager
-def failing(image: Path, bad: int, place: Path) -> Iterator[tuple[Path, Path]]:
-    """``image`` as a file on a disk whose byte ``bad`` can't be read while the second path
-    exists."""
-    folder, trigger = place / "failing", place / "bad-sector"
-    folder.mkdir()
-    view = folder / image.name
-    pread = PREAD.format(trigger=trigger, bad=bad, image=image)
-    plugin = ("nbdkit", "-s", "--exit-with-parent", "--read-only", "eval",
-              f"get_size=echo {image.stat().st_size}", f"pread={pread}")  # fmt: skip
-    process = subprocess.Popen(("nbdfuse", str(view), "--command", *plugin),
-                               stderr=subprocess.DEVNULL)  # fmt: skip
-    try:
-        deadline = time.monotonic() + 20
-        while not (view.exists() and view.stat().st_size):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield view, trigger
-    finally:
-        subprocess.run(("fusermount3", "-u", str(folder)), check=True)
-        process.wait(timeout=20)
 
 
 @pytest.fixture
