@@ -42,7 +42,7 @@ class Window:
         self._free: list[mmap.mmap] = []
         self._made = 0
         self._needs: dict[object, int] = {}
-        self._stop = False
+        self._stop = self._ended = False
 
     def need(self, who: object, at: int) -> None:
         """``who`` needs what lies from ``at`` on, until it says something else."""
@@ -71,8 +71,10 @@ class Window:
         except Stopped:
             pass
         except (BadDisc, OSError) as fault:
+            self.fault = fault
+        finally:  # whatever ended it, nobody waits for more
             with self._change:
-                self.fault = fault
+                self._ended = True
                 self._change.notify_all()
 
     def read(self, who: object, start: int, end: int, piece: int) -> Iterator[memoryview]:
@@ -82,7 +84,7 @@ class Window:
             with self._change:
                 self._needs[who] = start
                 self._change.notify_all()
-                while self.position <= start < self.end and not (self.fault or self._stop):
+                while self.position <= start < self.end and not (self._ended or self._stop):
                     self._change.wait()
                 if self._stop:
                     raise Stopped
