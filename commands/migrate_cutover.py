@@ -76,7 +76,8 @@ def ready(case: Case) -> Plan:
         raise UsageProblem(
             f"{name} has not passed verification", hint=f"`groundlift migrate verify {name}`"
         )
-    if quiesce.record(case.folder) is None:
+    held = quiesce.record(case.folder)
+    if held is None or held.working:
         raise UsageProblem(
             f"{name} was put back to work after its last copy, which is stale now",
             hint=f"`groundlift migrate run {name} --consent {name}` copies what changed first",

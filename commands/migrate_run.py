@@ -22,6 +22,7 @@ from core.rules import Answer
 from core.state import State, lock
 from migrate import forecast, quiesce, transfer, workflow
 from migrate import plan as planning
+from migrate import warm as warming
 from migrate.convert import Converted
 from migrate.cutover import CutOver
 from migrate.forecast import Way
@@ -82,12 +83,13 @@ def run(
 
 def _at_rest(case: Case) -> None:
     """Say it when a run ends while the server's services stand still: somebody waits for them."""
-    if quiesce.record(case.folder) is None or (case.folder / "fenced.json").exists():
+    held = quiesce.record(case.folder)
+    if held is None or (case.folder / "fenced.json").exists():
         return
     name = case.source.name
+    how = "carries snapshots" if held.working else "is at rest, its services are stopped"
     click.echo(
-        f"note: {name} is at rest, its services are stopped. Go on, or put it back to work: "
-        f"groundlift migrate unquiesce {name}",
+        f"note: {name} {how}. Go on, or put it back to work: groundlift migrate unquiesce {name}",
         err=True,
     )
 
@@ -134,7 +136,7 @@ def actions(case: Case, report: Report, consent: str, way: str) -> Actions:
         plan=lambda: _quiet(migrate_plan.settle(case)),
         copy=lambda: _copy(case, report),
         warm=lambda: _warm(case, report, "rehearse" if way == "rehearse" else "cutover"),
-        finish=lambda: _finish(case, report),
+        finish=lambda: _finish(case, report, way),
         convert=long("convert", lambda: converted(case, report)),
         define=long("define", lambda: defined(case)),
         verify=long("verify", lambda: refuse(case.source.name, rehearsed(case, report))),
@@ -164,7 +166,8 @@ def _copy(case: Case, report: Report) -> None:
 def _warm(case: Case, report: Report, way: Way) -> None:
     """Rounds while the server works, and the gate. Where it is at rest already every second
     counts, and the decision was made."""
-    if quiesce.record(case.folder) is not None:
+    held = quiesce.record(case.folder)
+    if held is not None and not held.working:
         return
     found, told = migrate_warm.warmed(case, way, report)
     with track(report, "forecast") as meter:
@@ -173,13 +176,16 @@ def _warm(case: Case, report: Report, way: Way) -> None:
     forecast.gate(told)
 
 
-def _finish(case: Case, report: Report) -> None:
+def _finish(case: Case, report: Report, way: str) -> None:
     """The last pass. A copy whose source was put back to work since is brought up to date."""
     plan = planning.read(case.folder)
     stale = quiesce.record(case.folder) is None
+    options = Options(again=stale, rehearsal=way == "rehearse")
+    rounds = warming.read(case.folder)
+    change = rounds.change if rounds else None
     source, node = case.source_host(), case.node_host(plan.hypervisor)
     try:
-        transfer.finish(source, node, plan, case.folder, Options(again=stale), report)
+        transfer.finish(source, node, plan, case.folder, options, report, change)
     finally:
         source.close()
         node.close()

@@ -17,7 +17,7 @@ from migrate.plan import Plan
 from migrate.warm import Warm
 
 FILE = "forecast.json"
-SERVICE, MOUNT, FENCE = 3.0, 1.0, 45.0  # seconds, where nothing was measured
+SERVICE, MOUNT, SNAPSHOT, FENCE = 3.0, 1.0, 5.0, 45.0  # seconds, where nothing was measured
 
 _UNKNOWN = "not known before a rehearsal"
 Way = Literal["rehearse", "cutover"]
@@ -57,6 +57,8 @@ def forecast(plan: Plan, folder: Path, found: Warm, way: Way) -> Forecast:
     """From the rounds, and from what earlier runs took. Written to forecast.json."""
     known = times.read(folder)
     services, mounts = len(plan.quiesce.services), len(plan.quiesce.mountpoints)
+    if way == "rehearse" and plan.quiesce.rehearse != "stopped":
+        return _publish(plan, folder, way, _momentary(plan, found, known))
     parts = [
         _part(known, "quiesce", SERVICE * services + MOUNT * mounts),
         Part(
@@ -73,6 +75,20 @@ def forecast(plan: Plan, folder: Path, found: Warm, way: Way) -> Forecast:
         tried = known.get("confirm", known.get("verify"))
         parts.append(Part(name="start and compare", seconds=tried,
                           basis="as in the rehearsal" if tried else _UNKNOWN))  # fmt: skip
+    return _publish(plan, folder, way, parts)
+
+
+def _momentary(plan: Plan, found: Warm, known: dict[str, float]) -> list[Part]:
+    """Services stop and start again at once; what is frozen waits for the pass to end."""
+    services, mounts = len(plan.quiesce.services), len(plan.quiesce.mountpoints)
+    parts = [_part(known, "moment", 2 * SERVICE * services + SNAPSHOT * mounts)]
+    if plan.quiesce.rehearse == "frozen":
+        seconds = round(found.last + found.reread, 1)
+        parts.append(Part(name="frozen files wait", seconds=seconds, basis="last pass, read back"))
+    return parts
+
+
+def _publish(plan: Plan, folder: Path, way: Way, parts: list[Part]) -> Forecast:
     result = Forecast(
         host=plan.host, purpose=way, made=datetime.now(UTC), parts=tuple(parts),
         allowed=plan.downtime_minutes * 60,

@@ -82,11 +82,15 @@ class NicPlan(Document):
 
 class Quiesce(Document):
     """What stands still for the last pass: services are stopped, then file systems remounted
-    read-only, in these orders. ``last_resort`` is what makes them so when files stay open."""
+    read-only, in these orders. ``last_resort`` is what makes them so when files stay open.
+    ``rehearse`` is how a rehearsal has it: a moment of the server at work instead, by LVM's
+    snapshots, with what they can't hold frozen for at most ``freeze_seconds`` or not at all."""
 
     services: tuple[Word, ...] = ()
     mountpoints: tuple[Absolute, ...] = ()
     last_resort: Annotated[str, Field(pattern=r"^(sysrq)?$", exclude_if=_absent)] = ""
+    rehearse: Annotated[str, Field(pattern=r"^(stopped|snapshot|frozen)$")] = "stopped"
+    freeze_seconds: Annotated[int, Field(ge=1, le=3600, exclude_if=lambda n: n == 60)] = 60
 
 
 class Rehearsal(Document):

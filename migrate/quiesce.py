@@ -15,7 +15,9 @@ from core.errors import OutsideFailed, Problem
 from core.ports import Host
 from core.progress import Report, Unit, track
 from core.state import publish_model, sync_directory
+from migrate.moment import Moment
 from migrate.plan import Plan
+from migrate.snapshots import drop
 from migrate.transfer_wire import Kind, session
 
 VERSION = 1
@@ -26,7 +28,8 @@ LOGGERS = ("rsyslog", "syslog", "syslog-ng", "auditd", "systemd-journald")
 
 
 class Quiesced(Document):
-    """quiesce.json: since when, in which boot, which services ran and what was writable."""
+    """quiesce.json: since when, in which boot, which services ran and what was writable. Of a
+    moment: what stays writable, and the snapshots."""
 
     version: int = VERSION
     host: str
@@ -34,6 +37,13 @@ class Quiesced(Document):
     started: datetime
     services: tuple[str, ...]
     mountpoints: tuple[str, ...]
+    spared: tuple[str, ...] = ()
+    snapshots: tuple[str, ...] = ()
+
+    @property
+    def working(self) -> bool:
+        """Whether a moment is held of a server that works on: no good for a cutover."""
+        return bool(self.spared)
 
 
 def record(folder: Path) -> Quiesced | None:
@@ -42,9 +52,12 @@ def record(folder: Path) -> Quiesced | None:
     return load(path, Quiesced) if path.exists() else None
 
 
-def hold(source: Host, plan: Plan, folder: Path, report: Report) -> Quiesced:
-    """Bring the source to rest. On any failure it is woken again. Runs twice without harm."""
-    held = _record(source, plan, folder)
+def hold(
+    source: Host, plan: Plan, folder: Path, report: Report, moment: Moment | None = None
+) -> Quiesced:
+    """Bring the source to rest. On any failure it is woken again. Runs twice without harm. With a
+    ``moment`` the rest is as short as it takes to hold that."""
+    held = _record(source, plan, folder, moment)
     try:
         steps = len(plan.quiesce.services) + len(held.mountpoints) + 1
         with track(report, f"quiesce {plan.host}", steps, Unit.STEPS) as meter:
@@ -55,9 +68,14 @@ def hold(source: Host, plan: Plan, folder: Path, report: Report) -> Quiesced:
             for mountpoint in held.mountpoints:
                 how = _freeze(source, mountpoint, plan.quiesce.last_resort)
                 meter.advance(text=f"{mountpoint} is read-only{how}")
-            _check_rest(source)
+            _check_rest(source, held)
+            if moment is not None:
+                moment.take(meter)
+                held = _resume(source, held, folder)
             meter.advance()
     except BaseException:
+        if moment is not None:
+            moment.close()
         with contextlib.suppress(OutsideFailed):  # what failed first is the thing to tell
             release(source, folder, report)
         raise
@@ -70,8 +88,10 @@ def release(source: Host, folder: Path, report: Report) -> bool:
     held = record(folder)
     if held is None:
         return False
-    failed: list[str] = []
-    with track(report, f"wake {held.host}", len(held.mountpoints) + len(held.services)) as meter:
+    steps = len(held.mountpoints) + len(held.services) + bool(held.snapshots)
+    with track(report, f"wake {held.host}", steps) as meter:
+        failed = drop(source, held.snapshots)
+        meter.advance(bool(held.snapshots), text="removed its snapshots" if held.snapshots else "")
         for mountpoint in reversed(held.mountpoints):
             done = source.run(("mount", "-o", "remount,rw", mountpoint), timeout=120)
             failed += [f"mount -o remount,rw {mountpoint}"] if done.code else []
@@ -93,12 +113,22 @@ def release(source: Host, folder: Path, report: Report) -> bool:
 
 def at_rest(source: Host, held: Quiesced) -> bool:
     """Whether the source still is in the boot and the rest that ``held`` tells of."""
-    return _boot(source) == held.boot and not _writable(source)
+    return _boot(source) == held.boot and not set(writable(source)) - set(held.spared)
 
 
-def _record(source: Host, plan: Plan, folder: Path) -> Quiesced:
+def _resume(source: Host, held: Quiesced, folder: Path) -> Quiesced:
+    """The moment is held: the services go on."""
+    for service in reversed(held.services):
+        _must(source, _service(source, service, "start"), f"can't start {service}", STOP_SECONDS)
+    held = held.model_copy(update={"services": ()})
+    publish_model(folder / "quiesce.json", held)
+    return held
+
+
+def _record(source: Host, plan: Plan, folder: Path, moment: Moment | None) -> Quiesced:
     """Write down what will be undone; an earlier record of the same boot keeps its beginning."""
-    boot, mounted = _boot(source), _writable(source)
+    boot, mounted = _boot(source), writable(source)
+    spared = moment.mountpoints if moment else ()
     running = tuple(name for name in plan.quiesce.services if _running(source, name))
     old = record(folder)
     if old is not None and old.boot == boot:
@@ -112,7 +142,11 @@ def _record(source: Host, plan: Plan, folder: Path) -> Quiesced:
             boot=boot,
             started=datetime.now(UTC),
             services=running,
-            mountpoints=tuple(path for path in plan.quiesce.mountpoints if path in mounted),
+            mountpoints=tuple(
+                path for path in plan.quiesce.mountpoints if path in mounted and path not in spared
+            ),
+            spared=spared,
+            snapshots=moment.snapshots if moment else (),
         )
     publish_model(folder / "quiesce.json", held)
     return held
@@ -169,7 +203,7 @@ def _emergency(source: Host, mountpoint: str) -> None:
     after it was told. The way back is the usual one; who wrote meanwhile saw errors."""
     _must(source, ("sh", "-c", "echo u > /proc/sysrq-trigger"), "the kernel takes no sysrq", 60)
     end = time.monotonic() + EMERGENCY
-    while mountpoint in _writable(source):
+    while mountpoint in writable(source):
         if time.monotonic() > end:
             raise OutsideFailed(
                 f"{mountpoint} is writable {EMERGENCY:.0f} s after sysrq u",
@@ -191,7 +225,7 @@ def _holders(source: Host, mountpoint: str) -> list[str]:
     return [line for line in lines.split(" | ") if line]
 
 
-def _writable(source: Host) -> tuple[str, ...]:
+def writable(source: Host) -> tuple[str, ...]:
     """Mountpoints of writable file systems on devices."""
     found = []
     for line in source.read("/proc/mounts").decode("utf-8", "surrogateescape").splitlines():
@@ -201,8 +235,8 @@ def _writable(source: Host) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _check_rest(source: Host) -> None:
-    left = _writable(source)
+def _check_rest(source: Host, held: Quiesced) -> None:
+    left = [path for path in writable(source) if path not in held.spared]
     if left:
         raise OutsideFailed(
             f"still writable: {', '.join(left)}",

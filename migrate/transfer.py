@@ -17,6 +17,7 @@ from core.progress import Report, silent
 from core.state import publish_model
 from migrate import quiesce
 from migrate.limits import OutsideHours
+from migrate.moment import look
 from migrate.plan import DiskPlan, Plan
 from migrate.times import timed
 from migrate.transfer_pass import Outcome, verify
@@ -116,20 +117,33 @@ def finish(
     folder: Path,
     options: Options = DEFAULTS,
     report: Report = silent,
+    change: float | None = None,
 ) -> Transfer:
     """The last pass: quiesce, copy what changed, prove it, give the replicas their names. The
-    source stays at rest when all went well, and is woken when anything failed."""
-    path = folder / "transfer.json"
+    source stays at rest when all went well, and is woken when anything failed.
+
+    ``rehearsal`` in the options lets it be a moment of the server at work, where the plan says so;
+    ``change`` are the bytes that are expected to change meanwhile."""
+    path, old = folder / "transfer.json", quiesce.record(folder)
+    rehearsal = options.rehearsal and plan.quiesce.rehearse != "stopped"
+    if old is not None and (old.working or rehearsal):
+        quiesce.release(source, folder, report)  # whoever made that died over it
+        options = replace(options, again=True)
     if path.exists() and not options.again:
         return read(folder)
     _take_back(plan, folder)
-    options = replace(options, again=True)  # a name that was given without a proof is taken back
-    with timed(folder, "quiesce"):
-        held = quiesce.hold(source, plan, folder, report)
+    moment = look(source, plan, quiesce.writable(source), change) if rehearsal else None
+    # a name that was given without a proof is taken back
+    options = replace(options, again=True, moment=moment)
+    with timed(folder, "moment" if moment else "quiesce"):
+        held = quiesce.hold(source, plan, folder, report, moment)
     try:
-        disks = tuple(
-            _prove(source, target, plan, folder, disk, options, report) for disk in plan.disks
-        )
+        with moment.watched() if moment else contextlib.nullcontext():
+            disks = tuple(
+                _prove(source, target, plan, folder, disk, options, report) for disk in plan.disks
+            )
+        if moment:
+            moment.end()
         if not quiesce.at_rest(source, held):
             raise OutsideFailed(
                 "the source did not stay at rest during the last pass",
@@ -140,6 +154,8 @@ def finish(
             with opened(source, target, plan, folder, disk, DEFAULTS) as work:
                 work.publish()
     except BaseException:
+        if moment:
+            moment.close()
         # The copy's own failure is the one to tell; what could not be woken is on the record.
         with contextlib.suppress(OutsideFailed):
             quiesce.release(source, folder, report)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from core.errors import OutsideFailed
 from migrate.limits import Limits
+from migrate.moment import Moment
 from migrate.transfer_index import Index, Place
 from migrate.transfer_manifest import Manifest
 from migrate.transfer_wire import CHUNK, Frame, Kind, Session
@@ -40,6 +41,8 @@ class Order(Protocol):
     def slowdown(self) -> float: ...
     @property
     def limits(self) -> Limits: ...
+    @property
+    def moment(self) -> Moment | None: ...
 
 
 class Hub(Protocol):
@@ -101,6 +104,7 @@ class Lane:
     def __init__(self, hub: Hub, reader: Session, number: int) -> None:
         self._hub, self._reader, self._number = hub, reader, number
         self._wake = threading.Condition()
+        self._asked = threading.Event()  # a reader ignores a manifest that comes before its PASS
         self._position = hub.order.start  # of the reader, by its own word
         self._end = hub.order.start  # of the last frame
         self._owed = 0
@@ -117,6 +121,7 @@ class Lane:
     def relay(self) -> None:
         """The reader's frames, until its END."""
         self._ask()
+        self._asked.set()
         mapped = self._reader.expect(Kind.MAPPED)
         self.areas = mapped.fields.get("areas", "")
         self.total = mapped.number("used")
@@ -132,6 +137,8 @@ class Lane:
         while (frame := self._reader.receive()).kind is not Kind.END:
             self._hub.alive = time.monotonic()
             self._hub.order.limits.check()
+            if self._hub.order.moment is not None:
+                self._hub.order.moment.check()
             handler = handlers.get(frame.kind)
             if handler is None:
                 raise self._reader.failed(f"{frame.kind.name} came in the middle of a pass")
@@ -149,6 +156,8 @@ class Lane:
     def _ask(self) -> None:
         order, manifest = self._hub.order, self._hub.manifest
         final = order.kind == "final"
+        polite = not final or order.moment is not None  # else the server stands still
+        views = order.moment.tell(self._reader, order.device) if order.moment else ""
         self._reader.say(
             Kind.PASS,
             device=order.device,
@@ -158,12 +167,13 @@ class Lane:
             start=order.start,
             rate=order.rate // self._hub.lanes,
             final=int(final),
-            polite=int(not final),
-            slowdown="0" if final else f"{order.slowdown:g}",
+            polite=int(polite),
+            slowdown=f"{order.slowdown:g}" if polite else "0",
             workers=order.workers,
             lane=self._number,
             lanes=self._hub.lanes,
             offer=int(self._hub.index is not None),
+            views=views,
         )
         self._reader.send(Kind.CREDIT, offset=self._hub.window)
 
@@ -295,6 +305,8 @@ class Lane:
         """The manifest, in short, a little ahead of the reading."""
         manifest = self._hub.manifest
         told, whole = self._hub.order.start // STEP * STEP, manifest.size
+        while not self._asked.wait(1.0) and not self._hub.done:
+            pass
         while not self._hub.done and not self.finished and told < whole:
             with self._wake:
                 position = self._position

@@ -16,6 +16,7 @@ from core.errors import OutsideFailed, Problem
 from core.progress import Meter, Report, Unit, track
 from core.quantities import duration, size
 from migrate.limits import UNLIMITED, Limits
+from migrate.moment import Moment
 from migrate.transfer_index import Index, Place
 from migrate.transfer_lane import Lane
 from migrate.transfer_manifest import Journal, Manifest
@@ -42,6 +43,7 @@ class Order:
     workers: int = 0  # processes at the source; 0: as many as it has processors, at most 4
     slowdown: float = 4.0  # how many times slower than it could for a busy disk's sake; 0: never
     limits: Limits = UNLIMITED
+    moment: Moment | None = None
 
     @property
     def codec(self) -> str:

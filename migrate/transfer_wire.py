@@ -27,7 +27,7 @@ PARTS = {
     "reader": (
         *("wire.py", "direct.py", "device.py", "workers.py", "pace.py"),
         *("layout.py", "crc32c.py", "tables.py", "raid.py", "lvm.py"),
-        *("ext.py", "xfs.py", "ntfs.py", "fat.py", "reader.py"),
+        *("ext.py", "xfs.py", "ntfs.py", "fat.py", "moment.py", "freeze.py", "reader.py"),
     ),
     "writer": ("wire.py", "direct.py", "replica.py", "writer.py"),
 }
@@ -74,6 +74,11 @@ class Kind(IntEnum):
     COPY = 23
     COPIED = 24
     PROBE = 25
+    TABLES = 26
+    KEEP = 27
+    FREEZE = 28
+    FROZEN = 29
+    THAW = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from core.errors import OutsideFailed
 from core.ports import Host
 from core.progress import Report
 from migrate.limits import UNLIMITED, Limits
+from migrate.moment import Moment
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_dd import reading
 from migrate.transfer_index import ALGORITHM, Index, path_of
@@ -32,7 +33,8 @@ class Options:
     finished before; ``workers`` are processes at the source, 0: by its processors; ``slowdown``
     is how much slower the reader may become for a busy disk's sake, 0: it does not look;
     ``connections`` share the disk, 0: as many as were measured to pay; ``index`` asks the
-    pool for chunks that it may hold already; ``limits`` bind live passes."""
+    pool for chunks that it may hold already; ``limits`` bind live passes. ``rehearsal``: the last
+    pass is followed by no cutover; ``moment`` is what it reads then."""
 
     rate: int = 0
     compress: bool = False
@@ -42,6 +44,8 @@ class Options:
     connections: int = 0
     index: bool = True
     limits: Limits = UNLIMITED
+    rehearsal: bool = False
+    moment: Moment | None = None
 
 
 DEFAULTS = Options()
@@ -75,6 +79,7 @@ class Work:
             workers=options.workers,
             slowdown=options.slowdown,
             limits=options.limits if kind != "final" else UNLIMITED,
+            moment=options.moment if kind == "final" else None,
         )
         count = self._connections(kind, options)
         first, self.spare = self.spare, None

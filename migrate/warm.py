@@ -55,6 +55,11 @@ class Warm(Document):
         return changing(self.rounds)
 
     @property
+    def change(self) -> float | None:
+        """Bytes that change while the last pass reads; None after a single round."""
+        return self.rate and self.rate * (self.rounds[-1].seconds + self.reread)
+
+    @property
     def last(self) -> float:
         """Seconds that the last pass will take, by the last round."""
         here = self.rounds[-1]

@@ -36,6 +36,10 @@ class Device:
         if not forget(self.descriptor, self.block) and self.block:
             raise Refused("can't drop the disk's cache: root is needed on the source")
 
+    def another(self):
+        """The same for another process, past the cache where that is possible."""
+        return Device(self.path, True)
+
     def close(self):
         os.close(self.descriptor)
         if self.direct is not None:

@@ -116,8 +116,8 @@ def atom(token):
     return int(float(token))
 
 
-def physical(view, final):
-    """The areas of a physical volume: what no volume owns is free, the rest is judged by volume."""
+def membership(view):
+    """(group, our name in it, bytes of an extent, the first extent's place, the last one's end)"""
     uuid, string = metadata(view)
     group = group_of(parsed(string))
     own = [name for name, data in group["physical_volumes"].items()
@@ -129,8 +129,35 @@ def physical(view, final):
     last = start + data["pe_count"] * extent
     if not 0 < start < last <= view.size or extent < 1024:
         raise Unknown("a physical volume with strange sizes")
+    return group, own[0], extent, start, last
+
+
+def spread(view):
+    """Lines "place on the disk, length, place in the volume, UUID of the volume" for the pieces of
+    all volumes that are linear throughout; they may go on on other disks."""
+    group, own, extent, start, last = membership(view)
+    lines, volumes = [], group.get("logical_volumes", {})
+    for data in volumes.values():
+        parts = [part for part in data.values()
+                 if isinstance(part, dict) and "extent_count" in part]
+        plain = [part for part in parts
+                 if part.get("type") == "striped" and len(part.get("stripes", [])) == 2]
+        if "VISIBLE" not in data.get("status", []) or len(plain) != len(parts):
+            continue
+        for part in plain:
+            name, at = part["stripes"]
+            if name == own:
+                lines.append("%d %d %d %s" % (
+                    view.base + start + at * extent, part["extent_count"] * extent,
+                    part["start_extent"] * extent, data["id"]))
+    return lines
+
+
+def physical(view, final):
+    """The areas of a physical volume: what no volume owns is free, the rest is judged by volume."""
+    group, own, extent, start, last = membership(view)
     result, at = [(view.base, view.base + start, "lvm metadata", "", None)], start
-    for first, count, walk, kind, note in sorted_claims(view, group, own[0], start, extent, final):
+    for first, count, walk, kind, note in sorted_claims(view, group, own, start, extent, final):
         end = first + count
         if first < at or end > last:
             raise Unknown("volumes overlap in the metadata")

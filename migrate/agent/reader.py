@@ -83,7 +83,7 @@ class Pass:
         self.used, self.sent, self.bad, self.took, self.serial = 0, 0, 0, 0, 0
         self.began, self.paid = ticks(), 0
         self.path = fields["device"]
-        self.crew = Crew(link, device, self.path, self.new, count)
+        self.crew = Crew(link, device, self.new, count)
         self.codec = Codec(fields.get("codec", "raw"), self.crew.count)
 
     def listen(self, seconds):
@@ -290,10 +290,10 @@ def politely():
     os.system("ionice -c3 -p %d >/dev/null 2>&1" % os.getpid())
 
 
-def one_pass(link, fields):
+def one_pass(link, fields, kept):
     if fields.get("polite") == "1":
         politely()
-    device = Device(fields["device"])
+    device = moment_of(fields, kept)
     if device.block:
         os.system("sync")  # bitmaps on the medium lag the journal until then
         device.fresh()
@@ -358,8 +358,20 @@ def command(pid):
 
 
 def handlers(link):
+    kept = []
+
+    def keep(codec, offset, length, payload):
+        kept.append((offset, payload))
+
     def run(codec, offset, length, payload):
-        one_pass(link, unpacked(payload))
+        one_pass(link, unpacked(payload), kept[:])
+        del kept[:]
+
+    def moment(codec, offset, length, payload):
+        tables(link, unpacked(payload))
+
+    def still(codec, offset, length, payload):
+        freeze(link, unpacked(payload))
 
     def who(codec, offset, length, payload):
         found = holders(os.stat(unpacked(payload)["path"]).st_dev)
@@ -374,7 +386,8 @@ def handlers(link):
     def ignore(codec, offset, length, payload):
         """What was still under way when a pass ended."""
 
-    return {PASS: run, HOLDERS: who, PROBE: probe, CREDIT: ignore, MANIFEST: ignore}
+    return {PASS: run, HOLDERS: who, PROBE: probe, CREDIT: ignore, MANIFEST: ignore,
+            KEEP: keep, TABLES: moment, FREEZE: still}
 
 
 if __name__ == "__main__":

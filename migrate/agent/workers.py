@@ -180,21 +180,21 @@ class Crew:
     """The workers and the pipes to them. ``FORKS`` false, or no room for a process: the reader's
     own process does their work."""
 
-    def __init__(self, link, device, path, new, count):
+    def __init__(self, link, device, new, count):
         self.members, self.given, self.taken, self.kept = [], 0, 0, []
         self.alone = None
         if not FORKS:
             count = 0
         for number in range(count):
             try:
-                self.hire(link, path, new)
+                self.hire(link, device, new)
             except OSError:
                 break
         if not self.members:
             self.alone = Hand(device, new)
         self.count = max(1, len(self.members))
 
-    def hire(self, link, path, new):
+    def hire(self, link, device, new):
         from_us, to_them = os.pipe()
         from_them, to_us = os.pipe()
         pid = os.fork()
@@ -206,7 +206,7 @@ class Crew:
                 for member in self.members:
                     os.close(member[1])
                     os.close(member[2])
-                work(from_us, to_us, path, new)
+                work(from_us, to_us, device, new)
             except:
                 pass
             os._exit(0)
@@ -260,10 +260,10 @@ class Crew:
         self.members = []
 
 
-def work(source, sink, path, new):
+def work(source, sink, device, new):
     """A worker's life: until the reader closes the pipe."""
     try:
-        hand = Hand(Device(path, True), new)
+        hand = Hand(device.another(), new)
         while True:
             size = struct.unpack("!I", exactly(source, 4))[0]
             put(sink, hand.answer(exactly(source, size)))
@@ -275,6 +275,11 @@ def work(source, sink, path, new):
     number = getattr(fault, "errno", 0) or 0
     record = struct.pack(RECORD, ERROR, 0, number, 0, len(sentence)) + sentence
     put(sink, struct.pack(ANSWER, len(record), 0, 0, 0, 0, 0, 0, 0) + record)
+    try:
+        while True:  # a pipe without a reader would hide what we said
+            exactly(source, 1)
+    except Closed:
+        pass
 
 
 def records(body):
