@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from core.progress import silent
-from lab import source
+from core.quantities import MIB
+from lab import source, source_image
 from lab.estate import Estate
+from tests.unit.transfer import images
 
 pytestmark = pytest.mark.lab
 SPACE = "gl-test-src"
@@ -62,6 +64,14 @@ class Server:
         done = self.inside("curl", "-sSf", *patience, f"http://10.77.0.50{path}")
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def job(self, what: str, home: Path) -> object:
+        """What tests/lab/moment_job.py prints."""
+        argv = (sys.executable, "-m", "tests.lab.moment_job", what, home)
+        known = (self.estate.key, self.estate.known_hosts)
+        done = self.inside(*map(str, (*argv, *known)), timeout=550)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
 
     def rows(self) -> int:
         return int(json.loads(self.get("/rows"))["rows"])
@@ -132,6 +142,50 @@ def test_it_stands_still_for_the_last_pass_and_goes_on_afterwards(server):
             break
         time.sleep(1)
     assert server.rows() > committed
+
+
+def test_a_moment_of_it_is_copied_while_it_works(server, tmp_path_factory):
+    """By an LVM snapshot of / and with /boot frozen; its services stand still for seconds."""
+    home = tmp_path_factory.mktemp("moment")
+    before = server.rows()
+    done = server.job("frozen", home)
+    assert done["differing"] == 0
+    assert server.rows() > before
+    held = json.loads((home / "migrate/quiesce.json").read_text())
+    assert held["snapshots"] == ["vg_web1/groundlift-lv_root"]
+    assert held["services"] == []
+    disk = home / "pool/web1-sda.replica.raw"
+    root = home / "root.img"
+    with disk.open("rb") as file, root.open("wb") as part:
+        file.seek(source_image.LVM_FIRST * 512 + MIB)
+        for _ in range(source_image.ROOT // MIB):
+            block = file.read(MIB)
+            part.seek(len(block), 1) if block == bytes(len(block)) else part.write(block)
+        part.truncate(source_image.ROOT)
+    checked = subprocess.run(["e2fsck", "-fn", root], text=True, capture_output=True)
+    assert checked.returncode == 0, checked.stdout
+    read = images.agent()["metadata"]
+    with disk.open("rb") as file:
+        view = images.agent()["Slice"](
+            lambda at, size: os.pread(file.fileno(), size, at),
+            *(source_image.LVM_FIRST * 512, source_image.SIZE - source_image.LVM_FIRST * 512),
+        )
+        assert "groundlift" not in read(view)[1]
+    assert server.job("released", home) is True
+    assert "groundlift" not in server.ssh("lvs")
+    disk.unlink()
+
+
+def test_a_snapshot_that_overflows_is_no_copy_and_is_taken_away(server, tmp_path_factory):
+    home = tmp_path_factory.mktemp("overflow")
+    done = server.job("overflow", home)
+    assert "groundlift-lv_root" in done["error"]
+    assert not list(home.glob("pool/*.raw"))
+    assert "groundlift" not in server.ssh("lvs")
+    assert not (home / "migrate/quiesce.json").exists()
+    rows = server.rows()
+    time.sleep(2)
+    assert server.rows() > rows
 
 
 def test_switched_off_and_on_it_has_every_committed_row(server):
