@@ -78,11 +78,17 @@ def ready(case: Case) -> Plan:
         )
     held = quiesce.record(case.folder)
     if held is None or held.working:
-        raise UsageProblem(
-            f"{name} was put back to work after its last copy, which is stale now",
-            hint=f"`groundlift migrate run {name} --consent {name}` copies what changed first",
-        )
+        raise stale(case)
     return plan
+
+
+def stale(case: Case) -> UsageProblem:
+    """What is to be said when the source works again."""
+    name = case.source.name
+    return UsageProblem(
+        f"{name} was put back to work after its last copy, which is stale now",
+        hint=f"`groundlift migrate run {name} --consent {name}` copies what changed first",
+    )
 
 
 def fenced(case: Case, consent: str, report: Report) -> None:
@@ -92,15 +98,16 @@ def fenced(case: Case, consent: str, report: Report) -> None:
         return
     plan = ready(case)
     cutting.consent(plan, consent)
-    source, clock = case.source_host(), SystemClock()
-    held = quiesce.record(case.folder)
+    clock, held = SystemClock(), quiesce.record(case.folder)
+    if held is None:
+        raise stale(case)
+    source = case.source_host()
 
-    def still_source() -> bool:
-        boot = source.read("/proc/sys/kernel/random/boot_id", 100).decode("ascii", "replace")
-        return held is not None and boot.strip() == held.boot
+    def standing() -> bool:
+        return cutting.still_source(plan, source, held)
 
     try:
-        cutting.fence(plan, source, still_source, clock, report)
+        cutting.fence(plan, source, standing, clock, report)
     finally:
         source.close()
     publish_model(path, Fenced(host=plan.host, consent=consent, when=clock.now()))

@@ -16,7 +16,7 @@ from commands.migrate_cutover import describe as describe_end
 from commands.migrate_define import defined
 from commands.migrate_verify import refuse, rehearsed
 from core.documents import load
-from core.errors import Interrupted, Problem, UsageProblem
+from core.errors import Interrupted, OutsideFailed, Problem, UsageProblem
 from core.progress import Report, silent, track
 from core.rules import Answer
 from core.state import State, lock
@@ -67,7 +67,7 @@ def run(
         return
     try:
         with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
-            if again:
+            if again or _left_behind(case, engine, way, report):
                 engine.forget(f"{host}-{way}")
             workflow.run(engine, host, actions(case, report, consent or "", way), way)
     except KeyboardInterrupt:
@@ -79,6 +79,25 @@ def run(
         _at_rest(case)
         raise
     _tell(case, way, as_json)
+
+
+def _left_behind(case: Case, engine: DbosEngine, way: str, report: Report) -> bool:
+    """Whether the server went back to work after the copy that an earlier run ended with: then that
+    run's steps are worth nothing. A server that can't be asked may be switched off already."""
+    begun = "finish" in set(engine.finished(f"{case.source.name}-{way}"))
+    if way != "cutover" or not begun or (case.folder / "fenced.json").exists():
+        return False
+    source = case.source_host()
+    try:
+        behind = quiesce.left_behind(source, case.folder)
+    except OutsideFailed:
+        return False
+    finally:
+        source.close()
+    if behind:
+        with track(report, f"cutover of {case.source.name}") as meter:
+            meter.note("the server worked since its last copy: begin with the copy again")
+    return behind
 
 
 def _at_rest(case: Case) -> None:
@@ -179,12 +198,12 @@ def _warm(case: Case, report: Report, way: Way) -> None:
 def _finish(case: Case, report: Report, way: str) -> None:
     """The last pass. A copy whose source was put back to work since is brought up to date."""
     plan = planning.read(case.folder)
-    stale = quiesce.record(case.folder) is None
-    options = Options(again=stale, rehearsal=way == "rehearse")
     rounds = warming.read(case.folder)
     change = rounds.change if rounds else None
     source, node = case.source_host(), case.node_host(plan.hypervisor)
     try:
+        stale = quiesce.left_behind(source, case.folder)
+        options = Options(again=stale, rehearsal=way == "rehearse")
         transfer.finish(source, node, plan, case.folder, options, report, change)
     finally:
         source.close()

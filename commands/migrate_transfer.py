@@ -118,10 +118,10 @@ def live(
 def prove(case: Case, plan: Plan, options: Options, report: Report) -> Transfer:
     """The last pass. The caller holds the lock and has the consent. A server that was woken since
     has moved on: its proof is void, the pass is done again."""
-    woken = quiesce.record(case.folder) is None
-    options = replace(options, again=options.again or woken)
     source, target = case.source_host(), case.node_host(plan.hypervisor)
     try:
+        woken = quiesce.left_behind(source, case.folder)
+        options = replace(options, again=options.again or woken)
         return finish(source, target, plan, case.folder, options, report)
     finally:
         source.close()

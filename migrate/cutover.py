@@ -4,6 +4,7 @@ Until the source is fenced everything can be called off. Its disks stay as they 
 after that the way back is: stop the domain, switch the source on.
 """
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 
@@ -13,6 +14,8 @@ from core.ports import Clock, Host, Hypervisor
 from core.progress import Report, track
 from core.rules import Finding
 from migrate.plan import Plan
+from migrate.quiesce import Quiesced, at_rest
+from migrate.verify import UUID, alike
 
 VERSION = 1
 # Everything is synced and read-only by now; a clean shutdown would want to write. The command
@@ -58,16 +61,32 @@ def consent(plan: Plan, name: str) -> None:
         )
 
 
+def still_source(plan: Plan, source: Host, held: Quiesced) -> bool:
+    """Whether the server answers as its last pass left it; False when the domain answers instead.
+    Raises Blocked when it went on working: what it wrote since would be lost."""
+    if at_rest(source, held):
+        return True
+    with contextlib.suppress(ValueError):
+        if alike(source.run(UUID).text, plan.uuid):
+            return False
+    raise Blocked(
+        f"{plan.host} did not stay at rest since its last copy: it was rebooted, or its file "
+        "systems are writable again",
+        where=plan.host,
+        hint=f"`groundlift migrate run {plan.host} --consent {plan.host}` copies anew",
+    )
+
+
 def fence(
-    plan: Plan, source: Host, still_source: Callable[[], bool], clock: Clock, report: Report
+    plan: Plan, source: Host, standing: Callable[[], bool], clock: Clock, report: Report
 ) -> None:
     """Switch the source off and wait until nothing answers under its address.
 
-    ``still_source`` says whether what answers there is the source and not already the domain.
+    ``standing`` says whether what answers there is the source and not already the domain.
     """
     with track(report, f"switch {plan.host} off") as meter:
         try:
-            if not still_source():
+            if not standing():
                 return
             source.run(POWER_OFF, timeout=20)
         except OutsideFailed:

@@ -116,6 +116,12 @@ def at_rest(source: Host, held: Quiesced) -> bool:
     return _boot(source) == held.boot and not set(writable(source)) - set(held.spared)
 
 
+def left_behind(source: Host, folder: Path) -> bool:
+    """Whether the source went on working since its last pass, so that a proof of then is void."""
+    held = record(folder)
+    return held is None or held.working or not at_rest(source, held)
+
+
 def _resume(source: Host, held: Quiesced, folder: Path) -> Quiesced:
     """The moment is held: the services go on."""
     for service in reversed(held.services):

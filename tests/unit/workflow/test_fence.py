@@ -1,0 +1,107 @@
+"""Nobody is switched off, and no domain takes a server's place, once the server worked on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from commands.migrate_run import _left_behind
+from core.errors import Blocked, OutsideFailed
+from core.ports import Completed
+from core.progress import silent
+from migrate import cutover, quiesce
+from tests.unit.transfer import estate
+from tests.unit.transfer.estate import Estate
+
+ANOTHER = "11111111-2222-3333-4444-555555555555"
+
+
+class Server(estate.Source):
+    """A source that shows a UUID, or does not answer."""
+
+    uuid, off = ANOTHER, False
+
+    def run(self, argv, *, stdin=b"", timeout=60.0):
+        if tuple(argv) == cutover.UUID:
+            return Completed(tuple(argv), 0, f"{self.uuid}\n".encode(), b"")
+        return super().run(argv, stdin=stdin, timeout=timeout)
+
+    def read(self, path, limit=16 * 1024 * 1024):
+        if self.off:
+            raise OutsideFailed("no answer", where=self.name)
+        return super().read(path, limit)
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Estate:
+    (tmp_path / "disk").write_bytes(bytes(1024))
+    made = estate.make(tmp_path, tmp_path / "disk")
+    made.source = Server(tmp_path)
+    made.folder.mkdir()
+    quiesce.hold(made.source, made.plan, made.folder, silent)
+    return made
+
+
+def standing(old: Estate) -> bool:
+    return cutover.still_source(old.plan, old.source, quiesce.record(old.folder))
+
+
+def test_a_server_at_rest_is_the_source(old: Estate) -> None:
+    assert standing(old)
+
+
+def test_the_domain_is_known_by_its_uuid(old: Estate) -> None:
+    old.source.boot, old.source.uuid = "boot-2", old.plan.uuid
+    assert not standing(old)
+
+
+@pytest.mark.parametrize("uuid", [ANOTHER, "Not Settable", ""])
+def test_a_server_that_was_rebooted_is_not_switched_off(old: Estate, uuid: str) -> None:
+    old.source.boot, old.source.uuid = "boot-2", uuid
+    begun = len(old.source.done)
+    with pytest.raises(Blocked, match="did not stay at rest since its last copy"):
+        cutover.fence(old.plan, old.source, lambda: standing(old), SimpleNamespace(), silent)
+    assert len(old.source.done) == begun
+
+
+def test_a_server_whose_files_are_writable_again_is_not_switched_off(old: Estate) -> None:
+    (old.root / "resting").unlink()
+    with pytest.raises(Blocked, match="writable again"):
+        standing(old)
+
+
+@dataclass
+class Engine:
+    done: tuple[str, ...]
+
+    def finished(self, _: str) -> tuple[str, ...]:
+        return self.done
+
+
+def behind(old: Estate, *done: str, way: str = "cutover") -> bool:
+    case = SimpleNamespace(
+        source=SimpleNamespace(name="old"), folder=old.folder, source_host=lambda: old.source
+    )
+    return _left_behind(case, Engine(done), way, silent)
+
+
+def test_a_run_begins_again_at_the_copy_when_the_server_worked_since(old: Estate) -> None:
+    assert not behind(old, "copy", "finish")
+    old.source.boot = "boot-2"
+    assert behind(old, "copy", "finish", "convert")
+    assert not behind(old, "copy")
+    assert not behind(old, "finish", way="rehearse")
+    old.source.off = True
+    assert not behind(old, "copy", "finish")
+
+
+def test_a_server_that_was_woken_by_hand_worked_since(old: Estate) -> None:
+    quiesce.release(old.source, old.folder, silent)
+    assert behind(old, "finish")
+
+
+def test_what_is_fenced_is_not_asked(old: Estate) -> None:
+    old.source.boot = "boot-2"
+    (old.folder / "fenced.json").write_text("{}")
+    assert not behind(old, "finish")
