@@ -1,5 +1,6 @@
 """`groundlift migrate cutover`: the source goes off, the domain takes its place."""
 
+import hashlib
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from core.state import State, lock, publish_model
 from migrate import cutover as cutting
 from migrate import forecast, quiesce, transfer
 from migrate import plan as planning
+from migrate.convert import Converted
 from migrate.cutover import CutOver, Fenced
 from migrate.plan import Plan
 from migrate.verify import Verified
@@ -79,7 +81,27 @@ def ready(case: Case) -> Plan:
     held = quiesce.record(case.folder)
     if held is None or held.working:
         raise stale(case)
+    if not _of_this_copy(case.folder):
+        raise UsageProblem(
+            f"what was converted and verified is an older copy of {name}",
+            hint=f"`groundlift migrate convert {name}`, `define`, `verify`, then the cutover",
+        )
     return plan
+
+
+def _of_this_copy(folder: Path) -> bool:
+    """Whether verify.json speaks of the conversion of the copy that transfer.json proves."""
+
+    def digest(name: str) -> str:
+        path = folder / name
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+    converted = folder / "convert.json"
+    return (
+        converted.exists()
+        and load(converted, Converted).replica_sha256 == digest("transfer.json")
+        and load(folder / "verify.json", Verified).converted_sha256 == digest("convert.json")
+    )
 
 
 def stale(case: Case) -> UsageProblem:

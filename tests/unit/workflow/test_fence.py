@@ -1,16 +1,21 @@
 """Nobody is switched off, and no domain takes a server's place, once the server worked on."""
 
+import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from commands.migrate_cutover import _of_this_copy
 from commands.migrate_run import _left_behind
 from core.errors import Blocked, OutsideFailed
 from core.ports import Completed
 from core.progress import silent
 from migrate import cutover, quiesce
+from migrate.convert import Converted
+from migrate.verify import Verified
 from tests.unit.transfer import estate
 from tests.unit.transfer.estate import Estate
 
@@ -105,3 +110,34 @@ def test_what_is_fenced_is_not_asked(old: Estate) -> None:
     old.source.boot = "boot-2"
     (old.folder / "fenced.json").write_text("{}")
     assert not behind(old, "finish")
+
+
+def test_only_what_was_verified_of_this_copy_takes_the_servers_place(tmp_path: Path) -> None:
+    def digest(name: str) -> str:
+        return hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+
+    def converted() -> None:
+        done = Converted(
+            plan_domain="old", replica_sha256=digest("transfer.json"), overlays={}, seconds=1,
+            messages=(), warnings=(), when=datetime.now(UTC),
+        )  # fmt: skip
+        (tmp_path / "convert.json").write_text(done.model_dump_json())
+
+    def verified() -> None:
+        when = datetime.now(UTC)
+        done = Verified(where="hv1", seconds=1, converted_sha256=digest("convert.json"),
+                        findings=(), when=when)  # fmt: skip
+        (tmp_path / "verify.json").write_text(done.model_dump_json())
+
+    (tmp_path / "transfer.json").write_text("first")
+    converted()
+    verified()
+    assert _of_this_copy(tmp_path)
+    (tmp_path / "transfer.json").write_text("second")
+    assert not _of_this_copy(tmp_path)
+    converted()
+    assert not _of_this_copy(tmp_path)
+    verified()
+    assert _of_this_copy(tmp_path)
+    (tmp_path / "transfer.json").unlink()
+    assert not _of_this_copy(tmp_path)
