@@ -9,7 +9,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ class Access:
 
     password_file: Path | None = None
     jump: Jump | None = None
+    rescue: Path | None = None
 
 
 def access_options(command: Command) -> Command:
@@ -39,6 +40,19 @@ def access_options(command: Command) -> Command:
     for option in (_jump_option(), _password_option()):
         command = option(command)
     return command
+
+
+def rescue_option(command: Command) -> Command:
+    """--rescue, for the verbs that can work on a server's rescue system."""
+    return click.option(
+        "--rescue",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_keep_rescue,
+        help="HOST runs the rescue system of `groundlift provision`, and FILE holds "
+        "root's password there; - asks for it.",
+    )(command)
 
 
 def given() -> Access:
@@ -64,7 +78,23 @@ def password_of(source: Source, root: Path) -> str | None:
             f"{source.name} needs the password of {source.user}, and there is nobody to ask",
             hint="say --password-file FILE, or `password_file:` in cloud.yml",
         )
-    who = f"{source.user}@{source.address}"
+    return _asked(f"{source.user}@{source.address}")
+
+
+def rescue_password(source: Source) -> str | None:
+    """The password of root in the server's rescue system, if it runs that."""
+    path = given().rescue
+    if path is None:
+        return None
+    if path != Path("-"):
+        return read(path)
+    context = click.get_current_context(silent=True)
+    if context is None or context.info_name in QUIET:
+        return ""
+    return _asked(f"root in {source.name}'s rescue system")
+
+
+def _asked(who: str) -> str:
     asked: str = click.prompt(f"Password of {who}", hide_input=True, err=True)
     return asked
 
@@ -135,12 +165,16 @@ def _jump_option() -> Callable[[Command], Command]:
 
 
 def _keep_password(context: click.Context, _: click.Parameter, value: Path | None) -> None:
-    context.meta[KEY] = Access(value, given_in(context).jump)
+    context.meta[KEY] = replace(given_in(context), password_file=value)
 
 
 def _keep_jump(context: click.Context, _: click.Parameter, value: str | None) -> None:
     jump = jump_of(value) if value else None
-    context.meta[KEY] = Access(given_in(context).password_file, jump)
+    context.meta[KEY] = replace(given_in(context), jump=jump)
+
+
+def _keep_rescue(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+    context.meta[KEY] = replace(given_in(context), rescue=value)
 
 
 def given_in(context: click.Context) -> Access:

@@ -11,7 +11,7 @@ from adapters.hypervisor import LibvirtHypervisor, ssh_program, ssh_uri
 from adapters.ssh import SshHost
 from adapters.ssh_login import Login
 from adapters.ssh_program import ssh_options
-from commands.access import access_options, given, password_of
+from commands.access import access_options, given, password_of, rescue_password
 from core.documents import load
 from core.errors import UsageProblem
 from core.quantities import MIB
@@ -43,6 +43,8 @@ class Case:
     site_path: Path
     source: Source
     password: str | None = field(default=None, repr=False)
+    # of root in the rescue system, which has keys of its own; None: the server runs its own system
+    rescue_password: str | None = field(default=None, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -64,16 +66,32 @@ class Case:
             tuple(Hours.parse(text) for text in traffic.hours),
         )
 
+    @property
+    def rescue(self) -> bool:
+        """Whether the server runs its rescue system."""
+        return self.rescue_password is not None
+
+    def own(self) -> "Case":
+        """The same with the server's own system: the domain runs that, too."""
+        return replace(self, rescue_password=None)
+
     def source_login(self, jump: Login | None = None) -> Login:
         """How to log in to the server; its own key wins over the site's, and ``jump`` over the
         described way to it."""
         ssh, source, root = self.site.ssh, self.source, self.state.root
+        known = source.known_hosts or ssh.known_hosts
+        if self.rescue_password is not None:
+            return Login(
+                address=str(source.address), user="root", key=None,
+                known_hosts=root / f"{known}.rescue", jump=jump or self.jump_login(),
+                password=self.rescue_password,
+            )  # fmt: skip
         return Login(
             address=str(source.address),
             user=source.user,
             port=source.port,
             key=None if source.login == "password" else root / (source.key or ssh.key),
-            known_hosts=root / (source.known_hosts or ssh.known_hosts),
+            known_hosts=root / known,
             jump=jump or self.jump_login(),
             password=self.password,
             sudo=source.sudo != "no",
@@ -139,7 +157,11 @@ def open_case(state: State, host: str, site_path: Path | None) -> Case:
     ]
     if len(found) == 1:
         case = found[0]
-        return replace(case, password=password_of(case.source, state.root))
+        return replace(
+            case,
+            password=password_of(case.source, state.root),
+            rescue_password=rescue_password(case.source),
+        )
     where = ", ".join(str(path) for path in paths) or "inventories/*/cloud.yml"
     problem = "more than one site names" if found else "no site names"
     raise UsageProblem(

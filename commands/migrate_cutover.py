@@ -7,6 +7,7 @@ import click
 
 from adapters.clock import SystemClock
 from adapters.web import HttpWeb
+from commands.access import rescue_option
 from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
 from commands.migrate_verify import compare
@@ -28,6 +29,7 @@ from migrate.verify import Verified
 @click.command()
 @click.argument("host")
 @site_option
+@rescue_option
 @click.option("--consent", default="", help="The server's name: its owner agrees to the cutover.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print cutover.json.")
@@ -123,6 +125,10 @@ def fenced(case: Case, consent: str, report: Report) -> None:
     clock, held = SystemClock(), quiesce.record(case.folder)
     if held is None:
         raise stale(case)
+    if held.rescue and not case.rescue:
+        raise UsageProblem(
+            f"{plan.host} was copied in its rescue system", hint="say --rescue FILE here, too"
+        )
     source = case.source_host()
 
     def standing() -> bool:
@@ -148,7 +154,7 @@ def switched_on(case: Case, report: Report) -> None:
 def confirmed(case: Case, report: Report) -> CutOver:
     """Compare the domain under the real address with the source, and write cutover.json."""
     plan = planning.read(case.folder)
-    guest = case.source_host()
+    guest = case.own().source_host()
     try:
         seen = compare(
             case, plan, guest, HttpWeb(), plan.uuid, report, where=plan.hypervisor, converted=""

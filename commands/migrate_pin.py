@@ -6,6 +6,7 @@ import click
 
 from adapters.ssh import host_key
 from adapters.ssh_login import Login, fingerprint, pins
+from commands.access import rescue_option
 from commands.connect import open_case, site_option
 from core.errors import UsageProblem
 from core.state import State, publish
@@ -14,6 +15,7 @@ from core.state import State, publish
 @click.command()
 @click.argument("host")
 @site_option
+@rescue_option
 @click.option(
     "--fingerprint", "expected", help="The SHA256:… or MD5:… it must have; then nobody is asked."
 )

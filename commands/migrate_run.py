@@ -8,6 +8,7 @@ import click
 
 from adapters.engine import DbosEngine
 from commands import migrate_assess, migrate_discover, migrate_plan, migrate_warm
+from commands.access import rescue_option
 from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
 from commands.migrate_convert import converted, describe
@@ -35,6 +36,7 @@ from migrate.workflow import Actions
 @click.command()
 @click.argument("host")
 @site_option
+@rescue_option
 @click.option("--consent", metavar="HOST", help="Yes, stop HOST's services, and cut over.")
 @click.option("--rehearse", is_flag=True, help="With --consent: try the copy, do not cut over.")
 @click.option("--again", is_flag=True, help="Rehearse anew from the first step.")
@@ -106,7 +108,9 @@ def _at_rest(case: Case) -> None:
     if held is None or (case.folder / "fenced.json").exists():
         return
     name = case.source.name
-    how = "carries snapshots" if held.working else "is at rest, its services are stopped"
+    how = "is at rest, its services are stopped"
+    if held.working or held.rescue:
+        how = "carries snapshots" if held.working else "runs its rescue system"
     click.echo(
         f"note: {name} {how}. Go on, or put it back to work: groundlift migrate unquiesce {name}",
         err=True,
@@ -138,6 +142,11 @@ def actions(case: Case, report: Report, consent: str, way: str) -> Actions:
 
     def discover() -> None:
         if not (case.folder / "source.json").exists():
+            if case.rescue:
+                raise UsageProblem(
+                    f"{case.source.name} was never discovered, and runs its rescue system now",
+                    hint=f"`groundlift migrate run {case.source.name}` while its own system runs",
+                )
             migrate_discover.ask_all(case, report)
 
     def assess() -> None:
@@ -186,7 +195,7 @@ def _warm(case: Case, report: Report, way: Way) -> None:
     """Rounds while the server works, and the gate. Where it is at rest already every second
     counts, and the decision was made."""
     held = quiesce.record(case.folder)
-    if held is not None and not held.working:
+    if case.rescue or (held is not None and not held.working):
         return
     found, told = migrate_warm.warmed(case, way, report)
     with track(report, "forecast") as meter:
@@ -203,7 +212,7 @@ def _finish(case: Case, report: Report, way: str) -> None:
     source, node = case.source_host(), case.node_host(plan.hypervisor)
     try:
         stale = quiesce.left_behind(source, case.folder)
-        options = Options(again=stale, rehearsal=way == "rehearse")
+        options = Options(again=stale, rehearsal=way == "rehearse", rescue=case.rescue)
         transfer.finish(source, node, plan, case.folder, options, report, change)
     finally:
         source.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from commands.access import rescue_option
 from commands.connect import Case, open_case, site_option
 from commands.console import progress
 from core.errors import UsageProblem
@@ -20,6 +21,7 @@ from migrate.transfer import DEFAULTS, Options, PassResult, Transfer, copy, fini
 @click.command()
 @click.argument("host")
 @site_option
+@rescue_option
 @click.option(
     "--pass",
     "kind",
@@ -90,6 +92,7 @@ def transfer(
     options = Options(
         rate=int((rate or 0) * MIB), compress=compress, again=again,
         connections=connections, slowdown=slowdown, index=index, limits=case.limits(),
+        rescue=case.rescue,
     )  # fmt: skip
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
         if kind == "final":

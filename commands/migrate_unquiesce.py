@@ -28,4 +28,4 @@ def unquiesce(state: State, host: str, site_path: Path | None, dry_run: bool) ->
         return
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
         wake(case, report)
-    click.echo(f"{host} serves again")
+    click.echo(f"switch {host} on with its own system" if held.rescue else f"{host} serves again")

@@ -70,7 +70,7 @@ def rehearsed(case: Case, report: Report, *, again: bool = False) -> Verified:
         if old.converted_sha256 == converted and not blockers(old.findings):
             return old
     node, hypervisor = case.node_host(plan.hypervisor), case.hypervisor(plan.hypervisor)
-    guest = case.source_host(jump=case.node_login(plan.hypervisor))
+    guest = case.own().source_host(jump=case.node_login(plan.hypervisor))
     rehearsal = Rehearsal(plan, node, hypervisor)
     try:
         with rehearsal.running():

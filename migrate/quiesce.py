@@ -39,6 +39,7 @@ class Quiesced(Document):
     mountpoints: tuple[str, ...]
     spared: tuple[str, ...] = ()
     snapshots: tuple[str, ...] = ()
+    rescue: bool = False
 
     @property
     def working(self) -> bool:
@@ -53,11 +54,13 @@ def record(folder: Path) -> Quiesced | None:
 
 
 def hold(
-    source: Host, plan: Plan, folder: Path, report: Report, moment: Moment | None = None
-) -> Quiesced:
+    source: Host, plan: Plan, folder: Path, report: Report, moment: Moment | None = None,
+    *, rescue: bool = False,
+) -> Quiesced:  # fmt: skip
     """Bring the source to rest. On any failure it is woken again. Runs twice without harm. With a
-    ``moment`` the rest is as short as it takes to hold that."""
-    held = _record(source, plan, folder, moment)
+    ``moment`` the rest is as short as it takes to hold that; in its rescue system the source is at
+    rest, which is seen to."""
+    held = _record(source, plan, folder, moment, rescue=rescue)
     try:
         steps = len(plan.quiesce.services) + len(held.mountpoints) + 1
         with track(report, f"quiesce {plan.host}", steps, Unit.STEPS) as meter:
@@ -131,7 +134,9 @@ def _resume(source: Host, held: Quiesced, folder: Path) -> Quiesced:
     return held
 
 
-def _record(source: Host, plan: Plan, folder: Path, moment: Moment | None) -> Quiesced:
+def _record(
+    source: Host, plan: Plan, folder: Path, moment: Moment | None, *, rescue: bool
+) -> Quiesced:
     """Write down what will be undone; an earlier record of the same boot keeps its beginning."""
     boot, mounted = _boot(source), writable(source)
     spared = moment.mountpoints if moment else ()
@@ -153,6 +158,7 @@ def _record(source: Host, plan: Plan, folder: Path, moment: Moment | None) -> Qu
             ),
             spared=spared,
             snapshots=moment.snapshots if moment else (),
+            rescue=rescue,
         )
     publish_model(folder / "quiesce.json", held)
     return held
@@ -244,9 +250,10 @@ def writable(source: Host) -> tuple[str, ...]:
 def _check_rest(source: Host, held: Quiesced) -> None:
     left = [path for path in writable(source) if path not in held.spared]
     if left:
+        hint = "add them to `quiesce: mountpoints:` in plan.yml, the deepest first"
         raise OutsideFailed(
             f"still writable: {', '.join(left)}",
-            hint="add them to `quiesce: mountpoints:` in plan.yml, the deepest first",
+            hint="unmount them in the rescue system" if held.rescue else hint,
             where=source.name,
         )
 

@@ -18,7 +18,7 @@ from core.state import publish_model
 from migrate import quiesce
 from migrate.limits import OutsideHours
 from migrate.moment import look
-from migrate.plan import DiskPlan, Plan
+from migrate.plan import DiskPlan, Plan, Quiesce
 from migrate.times import timed
 from migrate.transfer_pass import Outcome, verify
 from migrate.transfer_wire import python_of
@@ -125,6 +125,8 @@ def finish(
     ``rehearsal`` in the options lets it be a moment of the server at work, where the plan says so;
     ``change`` are the bytes that are expected to change meanwhile."""
     path, old = folder / "transfer.json", quiesce.record(folder)
+    if options.rescue:
+        plan = plan.model_copy(update={"quiesce": Quiesce()})
     rehearsal = options.rehearsal and plan.quiesce.rehearse != "stopped"
     if old is not None and (old.working or rehearsal):
         quiesce.release(source, folder, report)  # whoever made that died over it
@@ -136,7 +138,7 @@ def finish(
     # a name that was given without a proof is taken back
     options = replace(options, again=True, moment=moment)
     with timed(folder, "moment" if moment else "quiesce"):
-        held = quiesce.hold(source, plan, folder, report, moment)
+        held = quiesce.hold(source, plan, folder, report, moment, rescue=options.rescue)
     try:
         with moment.watched() if moment else contextlib.nullcontext():
             disks = tuple(

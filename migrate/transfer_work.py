@@ -34,7 +34,8 @@ class Options:
     is how much slower the reader may become for a busy disk's sake, 0: it does not look;
     ``connections`` share the disk, 0: as many as were measured to pay; ``index`` asks the
     pool for chunks that it may hold already; ``limits`` bind live passes. ``rehearsal``: the last
-    pass is followed by no cutover; ``moment`` is what it reads then."""
+    pass is followed by no cutover; ``moment`` is what it reads then. ``rescue``: the source runs
+    another system, and its disks are at rest."""
 
     rate: int = 0
     compress: bool = False
@@ -45,6 +46,7 @@ class Options:
     index: bool = True
     limits: Limits = UNLIMITED
     rehearsal: bool = False
+    rescue: bool = False
     moment: Moment | None = None
 
 

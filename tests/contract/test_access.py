@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from click.testing import CliRunner, Result
 from adapters.ssh import SshHost
 from cli import groundlift
 from commands.access import jump_of, read
+from commands.connect import open_case
 from core.errors import BadDocument, OutsideFailed, UsageProblem
+from core.state import State
 from tests.contract.accounts import PASSWORD, accounts
 from tests.contract.sshd import Server
 
@@ -165,3 +168,22 @@ def test_the_command_line_names_a_jump_host() -> None:
     jump = jump_of("ops@10.0.0.1:2222")
     assert (str(jump.address), jump.user, jump.port) == ("10.0.0.1", "ops", 2222)
     assert (jump_of("10.0.0.1").user, jump_of("10.0.0.1").port) == ("root", 22)
+
+
+def test_a_rescue_system_has_keys_and_a_password_of_its_own(tmp_path: Path, server: Server) -> None:
+    place = Place(tmp_path, server, user="ttyasked", sudo="nopasswd")
+    case = open_case(State(tmp_path), "old1", place.site)
+    rescue = replace(case, rescue_password=PASSWORD)
+    login = rescue.source_login()
+    assert (login.user, login.port, login.key, login.sudo) == ("root", 22, None, False)
+    assert login.password == PASSWORD
+    assert login.known_hosts == tmp_path / "known_hosts.rescue"
+    assert PASSWORD not in repr(rescue)
+    assert rescue.own().source_login() == case.source_login()
+
+
+def test_the_rescue_systems_password_is_read_as_carefully(tmp_path: Path, server: Server) -> None:
+    place = Place(tmp_path, server)
+    refused = place.call("pin", "--rescue", str(place.secret(mode=0o644)))
+    assert isinstance(refused.exception, UsageProblem)
+    assert "others can read" in refused.exception.message

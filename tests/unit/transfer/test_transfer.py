@@ -351,3 +351,20 @@ def test_unreadable_sectors_are_narrowed_down_told_and_zeros(old: Estate) -> Non
     truth[1024:2048] = bytes(1024)
     assert raw == bytes(truth)
     assert device.bad == [(bad.start, 512), (bad.start + 512, 512)]
+
+
+def test_in_its_rescue_system_a_source_is_at_rest_and_nothing_is_done_to_it(old: Estate) -> None:
+    copy(old)
+    estate.change(old.disk, 5)
+    old.source.boot = "boot-of-the-rescue-system"
+    with pytest.raises(OutsideFailed, match="still writable: /"):
+        finish(old, rescue=True)
+    (old.root / "resting").touch()
+    old.source.done.clear()
+    finish(old, rescue=True)
+    assert old.replica.read_bytes() == old.expected()
+    assert old.source.done == [("sync",)]
+    held = quiesce.record(old.folder)
+    assert (held.rescue, held.boot) == (True, "boot-of-the-rescue-system")
+    assert quiesce.release(old.source, old.folder, lambda _: None)
+    assert old.source.done == [("sync",)]
