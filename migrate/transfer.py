@@ -140,21 +140,7 @@ def finish(
     with timed(folder, "moment" if moment else "quiesce"):
         held = quiesce.hold(source, plan, folder, report, moment, rescue=options.rescue)
     try:
-        with moment.watched() if moment else contextlib.nullcontext():
-            disks = tuple(
-                _prove(source, target, plan, folder, disk, options, report) for disk in plan.disks
-            )
-        if moment:
-            moment.end()
-        if not quiesce.at_rest(source, held):
-            raise OutsideFailed(
-                "the source did not stay at rest during the last pass",
-                hint="see what remounted its file systems or rebooted it, then run again",
-                where=source.name,
-            )
-        for disk in plan.disks:
-            with opened(source, target, plan, folder, disk, DEFAULTS) as work:
-                work.publish()
+        disks = _named(source, target, plan, folder, held, options, report)
     except BaseException:
         if moment:
             moment.close()
@@ -172,6 +158,30 @@ def finish(
     )
     publish_model(path, result)
     return result
+
+
+def _named(
+    source: Host, target: Host, plan: Plan, folder: Path, held: quiesce.Quiesced,
+    options: Options, report: Report,
+) -> tuple[DiskResult, ...]:  # fmt: skip
+    """Every disk proved; the replicas have their names, for the rest lasted until then."""
+    moment = options.moment
+    with moment.watched() if moment else contextlib.nullcontext():
+        disks = tuple(
+            _prove(source, target, plan, folder, disk, options, report) for disk in plan.disks
+        )
+    if moment:
+        moment.end()
+    if not quiesce.at_rest(source, held):
+        raise OutsideFailed(
+            "the source did not stay at rest during the last pass",
+            hint="see what remounted its file systems or rebooted it, then run again",
+            where=source.name,
+        )
+    for disk in plan.disks:
+        with opened(source, target, plan, folder, disk, DEFAULTS) as work:
+            work.publish()
+    return disks
 
 
 def _take_back(plan: Plan, folder: Path) -> None:
