@@ -1,5 +1,5 @@
 """Copies the disk of the lab's source from one moment of it, and prints JSON. Run in its network:
-`python -m tests.lab.moment_job frozen|overflow|released HOME KEY KNOWN_HOSTS`."""
+`python -m tests.lab.moment_job frozen|overflow|stopped|sysrq|released HOME KEY KNOWN_HOSTS`."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ ADDRESS = "10.77.0.50"
 SERVICES = ("cron", "writer", "webapp", "mariadb")
 
 
-def plan(pool: Path) -> Plan:
+def plan(pool: Path, what: str) -> Plan:
     return Plan(
         host="web1", address=ADDRESS, source_sha256="0" * 64, hypervisor="here", pool="here",
         pool_path=str(pool), domain="web1", uuid=str(uuid.UUID(int=1)), vcpus=1, memory=512 * MIB,
@@ -34,7 +34,8 @@ def plan(pool: Path) -> Plan:
         ),
         nics=(NicPlan(mac="52:54:00:00:00:01", bridge="br0"),),
         quiesce=Quiesce(
-            services=SERVICES, mountpoints=("/boot", "/"), rehearse="frozen", freeze_seconds=900
+            services=SERVICES, mountpoints=("/boot", "/"), rehearse="frozen", freeze_seconds=900,
+            last_resort="sysrq" if what == "sysrq" else "",
         ),
         rehearsal=Rehearsal(probe="10.77.0.99/24"),
     )  # fmt: skip
@@ -51,12 +52,12 @@ def main(what: str, home: Path, key: Path, known_hosts: Path) -> None:
     options = Options(rehearsal=True, slowdown=0, connections=1)
     result: dict[str, object] = {}
     try:
-        if what == "frozen":
-            transfer.copy(source, target, plan(pool), folder, options=options)
-        else:
-            options = replace(options, again=True, rate=MIB // 4)
+        if what == "overflow":
+            options = replace(options, rate=MIB // 4)
             threading.Timer(1, flood, (login, home)).start()
-        done = transfer.finish(source, target, plan(pool), folder, options)
+        elif what != "frozen":
+            options = replace(options, again=True, rehearsal=False)
+        done = transfer.finish(source, target, plan(pool, what), folder, options)
         result = done.disks[0].model_dump(mode="json")
     except Problem as problem:
         result = {"error": str(problem)}

@@ -144,36 +144,59 @@ def test_it_stands_still_for_the_last_pass_and_goes_on_afterwards(server):
     assert server.rows() > committed
 
 
-def test_a_moment_of_it_is_copied_while_it_works(server, tmp_path_factory):
-    """By an LVM snapshot of / and with /boot frozen; its services stand still for seconds."""
+@pytest.fixture(scope="module")
+def moved(server, tmp_path_factory) -> Path:
+    """A place with a proved copy of one moment: / by a snapshot, /boot frozen."""
     home = tmp_path_factory.mktemp("moment")
     before = server.rows()
     done = server.job("frozen", home)
     assert done["differing"] == 0
-    assert server.rows() > before
-    held = json.loads((home / "migrate/quiesce.json").read_text())
-    assert held["snapshots"] == ["vg_web1/groundlift-lv_root"]
-    assert held["services"] == []
-    disk = home / "pool/web1-sda.replica.raw"
+    assert server.rows() > before  # its services stood still for seconds only
+    return home
+
+
+def checked(home: Path) -> subprocess.CompletedProcess[str]:
+    """What e2fsck finds in the copy's root file system, without a look at its journal."""
     root = home / "root.img"
-    with disk.open("rb") as file, root.open("wb") as part:
+    with (home / "pool/web1-sda.replica.raw").open("rb") as file, root.open("wb") as part:
         file.seek(source_image.LVM_FIRST * 512 + MIB)
         for _ in range(source_image.ROOT // MIB):
             block = file.read(MIB)
             part.seek(len(block), 1) if block == bytes(len(block)) else part.write(block)
         part.truncate(source_image.ROOT)
-    checked = subprocess.run(["e2fsck", "-fn", root], text=True, capture_output=True)
-    assert checked.returncode == 0, checked.stdout
-    read = images.agent()["metadata"]
-    with disk.open("rb") as file:
-        view = images.agent()["Slice"](
-            lambda at, size: os.pread(file.fileno(), size, at),
-            *(source_image.LVM_FIRST * 512, source_image.SIZE - source_image.LVM_FIRST * 512),
+    return subprocess.run(["e2fsck", "-fn", root], text=True, capture_output=True)
+
+
+def test_a_moment_of_it_is_copied_while_it_works(server, moved):
+    held = json.loads((moved / "migrate/quiesce.json").read_text())
+    assert held["snapshots"] == ["vg_web1/groundlift-lv_root"]
+    assert held["services"] == []
+    found = checked(moved)
+    assert found.returncode == 0, found.stdout
+    agent = images.agent()
+    start = source_image.LVM_FIRST * 512
+    with (moved / "pool/web1-sda.replica.raw").open("rb") as file:
+        view = agent["Slice"](
+            lambda at, size: os.pread(file.fileno(), size, at), start, source_image.SIZE - start
         )
-        assert "groundlift" not in read(view)[1]
-    assert server.job("released", home) is True
+        assert "groundlift" not in agent["metadata"](view)[1]
+    assert server.job("released", moved) is True
     assert "groundlift" not in server.ssh("lvs")
-    disk.unlink()
+
+
+def test_sysrq_cuts_off_who_will_not_close_its_files(server, moved):
+    hold = "exec 3> /root/held; while echo still >&3; do sleep 0.1; done"
+    server.ssh(f"nohup sh -c '{hold}' > /dev/null 2>&1 < /dev/null & sleep 1; test -s /root/held")
+    assert server.job("stopped", moved)["error"].find("can't become read-only") > 0
+    assert server.job("sysrq", moved)["differing"] == 0
+    committed = int(server.ssh("tail -n 1 /var/lib/webapp/committed"))
+    found = checked(moved)
+    assert found.returncode == 0, found.stdout
+    assert server.job("released", moved) is True
+    deadline = time.monotonic() + 60
+    while server.rows() <= committed and time.monotonic() < deadline:
+        time.sleep(1)
+    assert server.rows() > committed
 
 
 def test_a_snapshot_that_overflows_is_no_copy_and_is_taken_away(server, tmp_path_factory):
