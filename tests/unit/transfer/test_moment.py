@@ -4,102 +4,33 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from adapters.local import LocalHost
 from core.errors import Blocked, OutsideFailed
-from core.ports import Completed
 from core.progress import silent
 from migrate import moment, quiesce, snapshots, transfer
 from migrate.transfer import Options
 from migrate.transfer_wire import Kind, session
-from tests.unit.transfer import estate, images
+from tests.unit.transfer import images, working
 from tests.unit.transfer.estate import Estate
-
-EXTENT = 4 * images.MIB
-PIECES = [(6, 3), (1, 4)]  # extents of the disk, in the order of the volume
-UUID = "000000-aaaa-bbbb-cccc-dddd-eeee-000000"
-VISIBLE = '"READ", "WRITE", "VISIBLE"'
-
-
-class Working(estate.Source):
-    """A source with LVM, played on a file: a snapshot is a copy of the volume, and from then on
-    the server writes everywhere."""
-
-    def __init__(self, root: Path, disk: Path) -> None:
-        super().__init__(root)
-        self.disk, self.device = disk, root / "dev"
-        self.free, self.used, self.volumes = 20, "0.00", True
-        self.before: bytes = b""
-        self.snapshots: set[str] = set()
-
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Completed:
-        command = tuple(argv)
-        if command[0] == "stat":
-            return Completed(command, 0, b"64768\n" if self.volumes else b"2049\n", b"")
-        if command[0] in ("lvs", "vgs", "lvcreate", "lvremove"):
-            return Completed(command, 0, self.lvm(command).encode(), b"")
-        return super().run(argv, stdin=stdin, timeout=timeout)
-
-    def lvm(self, command: tuple[str, ...]) -> str:
-        if command[0] == "vgs":
-            return f"  vg|{EXTENT}|{self.free}\n"
-        if command[0] == "lvs" and "lv_uuid" in command[-1]:
-            return f"  vg|root|{UUID}|{7 * EXTENT}|253|0\n  vg|swap|x|{EXTENT}|253|1\n"
-        if command[0] == "lvs":
-            lines = [f"  vg|{name}|swi-a-s---|{self.used}\n" for name in self.snapshots]
-            return "".join(["  vg|root|owi-aos---|\n", *lines])
-        self.done.append(command)
-        name = command[-1].partition("/")[2]
-        if command[0] == "lvremove":
-            self.snapshots.remove(name)
-            with self.disk.open("r+b") as file:  # LVM's metadata is good again
-                file.write(self.before[: images.MIB])
-            return ""
-        self.snapshots.add(command[5])
-        self.snap(self.device / "vg" / command[5])
-        return ""
-
-    def snap(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.before = self.disk.read_bytes()
-        start = images.MIB
-        spans = [(start + first * EXTENT, count * EXTENT) for first, count in PIECES]
-        path.write_bytes(b"".join(self.before[at : at + size] for at, size in spans))
-        with self.disk.open("r+b") as file:
-            for at in (512, 5000, *(at for at, _ in spans), *(at + 10**6 for at, _ in spans)):
-                file.seek(at)
-                file.write(os.urandom(300_000 if at > images.MIB else 60))
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if os.geteuid():
         pytest.skip("making a logical volume needs root")
-    root = tmp_path_factory.mktemp("template")
-    disk = images.lvm(root / "disk", images.MIB + 10 * EXTENT, {"root": (VISIBLE, PIECES)})
-    raw = images.ext(root / "fs", 7 * EXTENT, images.tree(root / "tree")).read_bytes()
-    at = 0
-    for first, count in PIECES:
-        with disk.open("r+b") as file:
-            file.seek(images.MIB + first * EXTENT)
-            file.write(raw[at : at + count * EXTENT])
-        at += count * EXTENT
-    return disk
+    return working.disk(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture
 def old(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Estate:
     shutil.copy(template, tmp_path / "disk")
-    made = estate.make(tmp_path, tmp_path / "disk")
     monkeypatch.setattr(moment, "DEVICES", str(tmp_path / "dev"))
-    made.source = Working(tmp_path, made.disk)
-    how = made.plan.quiesce.model_copy(update={"rehearse": "snapshot"})
-    made.plan = made.plan.model_copy(update={"quiesce": how})
-    return made
+    return working.make(tmp_path, tmp_path / "disk")
 
 
 def finish(old: Estate, *, rehearsal: bool = True, **options: object) -> transfer.Transfer:
@@ -114,11 +45,7 @@ def words(old: Estate) -> list[str]:
 def test_the_copy_is_the_moment_though_the_server_writes_on(old: Estate) -> None:
     transfer.copy(old.source, old.target, old.plan, old.folder)
     result = finish(old)
-    then = old.root / "then"
-    then.write_bytes(old.source.before)
-    spans = images.extents(then, final=True)
-    expected = images.masked(then, old.root / "expected", spans).read_bytes()
-    assert old.replica.read_bytes() == expected
+    assert old.replica.read_bytes() == working.expected(old)
     assert old.disk.read_bytes() != old.source.before
     assert result.disks[0].differing == 0
     assert "ext: root" in result.disks[0].areas[1]
@@ -221,7 +148,7 @@ def test_a_snapshot_gets_what_is_free_up_to_all_that_can_change(
     old: Estate, length: int, change: float | None, free: int, extents: int
 ) -> None:
     old.source.free = free
-    volumes = {"/": ("vg", "root", UUID, length * EXTENT)}
+    volumes = {"/": ("vg", "root", working.UUID, length * working.EXTENT)}
     (volume,) = snapshots.room(old.source, volumes, change)
     assert volume.extents == extents
 
@@ -229,8 +156,8 @@ def test_a_snapshot_gets_what_is_free_up_to_all_that_can_change(
 def test_two_volumes_share_what_is_free(old: Estate) -> None:
     old.source.free = 100
     volumes = {
-        "/": ("vg", "root", UUID, 1000 * EXTENT),
-        "/data": ("vg", "data", "other", 200 * EXTENT),
+        "/": ("vg", "root", working.UUID, 1000 * working.EXTENT),
+        "/data": ("vg", "data", "other", 200 * working.EXTENT),
     }
     assert [volume.extents for volume in snapshots.room(old.source, volumes, None)] == [67, 33]
 
