@@ -25,17 +25,28 @@ from migrate.cutover import CutOver, Fenced
 from migrate.plan import Plan
 from migrate.verify import Verified
 
+off_option = click.option(
+    "--off", is_flag=True, help="HOST is switched off: somebody looked. It need not answer then."
+)
+
 
 @click.command()
 @click.argument("host")
 @site_option
 @rescue_option
 @click.option("--consent", default="", help="The server's name: its owner agrees to the cutover.")
+@off_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print cutover.json.")
 @click.pass_obj
 def cutover(
-    state: State, host: str, site_path: Path | None, consent: str, dry_run: bool, as_json: bool
+    state: State,
+    host: str,
+    site_path: Path | None,
+    consent: str,
+    off: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Switch HOST off and start its domain under the same address. Needs --consent HOST."""
     case = open_case(state, host, site_path)
@@ -45,7 +56,7 @@ def cutover(
         return
     cutting.consent(plan, consent)
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
-        done = cut_over(case, consent, report)
+        done = cut_over(case, consent, report, off=off)
     if as_json:
         click.echo(done.model_dump_json(indent=2))
         return
@@ -62,12 +73,12 @@ def describe(done: CutOver) -> str:
     )
 
 
-def cut_over(case: Case, consent: str, report: Report) -> CutOver:
+def cut_over(case: Case, consent: str, report: Report, *, off: bool) -> CutOver:
     """All of it, from wherever an earlier run stopped. The caller holds the lock."""
     path = case.folder / "cutover.json"
     if path.exists():
         return load(path, CutOver)
-    fenced(case, consent, report)
+    fenced(case, consent, report, off=off)
     switched_on(case, report)
     return confirmed(case, report)
 
@@ -115,9 +126,9 @@ def stale(case: Case) -> UsageProblem:
     )
 
 
-def fenced(case: Case, consent: str, report: Report) -> None:
-    """Switch the source off; once it is off that is on the record."""
-    path = case.folder / "fenced.json"
+def fenced(case: Case, consent: str, report: Report, *, off: bool) -> None:
+    """Switch the source off. That it will be told to, and that it is off, are on the record."""
+    path, intent = case.folder / "fenced.json", case.folder / "fencing.json"
     if path.exists():
         return
     plan = ready(case)
@@ -132,13 +143,17 @@ def fenced(case: Case, consent: str, report: Report) -> None:
     source = case.source_host()
 
     def standing() -> bool:
-        return cutting.still_source(plan, source, held)
+        still = cutting.still_source(plan, source, held)
+        if still:
+            publish_model(intent, Fenced(host=plan.host, consent=consent, when=clock.now()))
+        return still
 
     try:
-        cutting.fence(plan, source, standing, clock, report)
+        cutting.fence(plan, source, standing, lambda: off or intent.exists(), clock, report)
     finally:
         source.close()
     publish_model(path, Fenced(host=plan.host, consent=consent, when=clock.now()))
+    intent.unlink(missing_ok=True)
 
 
 def switched_on(case: Case, report: Report) -> None:

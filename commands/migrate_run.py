@@ -12,7 +12,7 @@ from commands.access import rescue_option
 from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
 from commands.migrate_convert import converted, describe
-from commands.migrate_cutover import confirmed, fenced, switched_on
+from commands.migrate_cutover import confirmed, fenced, off_option, switched_on
 from commands.migrate_cutover import describe as describe_end
 from commands.migrate_define import defined
 from commands.migrate_verify import refuse, rehearsed
@@ -39,6 +39,7 @@ from migrate.workflow import Actions
 @rescue_option
 @click.option("--consent", metavar="HOST", help="Yes, stop HOST's services, and cut over.")
 @click.option("--rehearse", is_flag=True, help="With --consent: try the copy, do not cut over.")
+@off_option
 @click.option("--again", is_flag=True, help="Rehearse anew from the first step.")
 @click.option("--dry-run", is_flag=True, help="Only list the steps and which are finished.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -49,6 +50,7 @@ def run(
     site_path: Path | None,
     consent: str | None,
     rehearse: bool,
+    off: bool,
     again: bool,
     dry_run: bool,
     as_json: bool,
@@ -71,7 +73,7 @@ def run(
         with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
             if again or _left_behind(case, engine, way, report):
                 engine.forget(f"{host}-{way}")
-            workflow.run(engine, host, actions(case, report, consent or "", way), way)
+            workflow.run(engine, host, actions(case, report, consent or "", way, off=off), way)
     except KeyboardInterrupt:
         _at_rest(case)
         click.echo("error: stopped\n  → run the same command again to continue", err=True)
@@ -130,7 +132,7 @@ def _way(host: str, consent: str | None, *, rehearse: bool) -> str:
     return "rehearse" if rehearse else "cutover"
 
 
-def actions(case: Case, report: Report, consent: str, way: str) -> Actions:
+def actions(case: Case, report: Report, consent: str, way: str, *, off: bool = False) -> Actions:
     """Each step as a call without arguments. They are called under the migration's lock."""
 
     def long(part: str, step: Callable[[], object]) -> Callable[[], None]:
@@ -169,7 +171,7 @@ def actions(case: Case, report: Report, consent: str, way: str) -> Actions:
         define=long("define", lambda: defined(case)),
         verify=long("verify", lambda: refuse(case.source.name, rehearsed(case, report))),
         wake=long("wake", lambda: _wake(case, report)),
-        fence=long("fence", lambda: fenced(case, consent, report)),
+        fence=long("fence", lambda: fenced(case, consent, report, off=off)),
         switch_on=lambda: switched_on(case, report),
         confirm=long("confirm", lambda: confirmed(case, report)),
     )

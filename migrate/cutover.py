@@ -78,19 +78,29 @@ def still_source(plan: Plan, source: Host, held: Quiesced) -> bool:
 
 
 def fence(
-    plan: Plan, source: Host, standing: Callable[[], bool], clock: Clock, report: Report
-) -> None:
+    plan: Plan, source: Host, standing: Callable[[], bool], told: Callable[[], bool],
+    clock: Clock, report: Report,
+) -> None:  # fmt: skip
     """Switch the source off and wait until nothing answers under its address.
 
-    ``standing`` says whether what answers there is the source and not already the domain.
+    ``standing`` says whether what answers there is the source and not already the domain; ``told``
+    whether it was told to switch off before, or somebody saw that it is off. Raises Blocked when
+    it can't be reached and that is not known: silence may be the network's.
     """
     with track(report, f"switch {plan.host} off") as meter:
         try:
             if not standing():
                 return
             source.run(POWER_OFF, timeout=20)
-        except OutsideFailed:
-            meter.note(f"{plan.host} does not answer: it is off already, or must be switched off")
+        except OutsideFailed as fault:
+            if not told():
+                raise Blocked(
+                    f"{plan.address} does not answer, and was never told to switch off",
+                    where=plan.host,
+                    hint="two machines under one address harm both: switch the server off by hand, "
+                    "then run again with --off",
+                ) from fault
+            meter.note(f"{plan.host} does not answer: it is off")
         end, silent = clock.monotonic() + GONE, 0
         while silent < 3:
             source.close()

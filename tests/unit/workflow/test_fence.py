@@ -66,8 +66,35 @@ def test_a_server_that_was_rebooted_is_not_switched_off(old: Estate, uuid: str) 
     old.source.boot, old.source.uuid = "boot-2", uuid
     begun = len(old.source.done)
     with pytest.raises(Blocked, match="did not stay at rest since its last copy"):
-        cutover.fence(old.plan, old.source, lambda: standing(old), SimpleNamespace(), silent)
+        cutover.fence(
+            old.plan, old.source, lambda: standing(old), lambda: True, SimpleNamespace(), silent
+        )
     assert len(old.source.done) == begun
+
+
+def test_silence_alone_is_no_proof_that_a_server_is_off(old: Estate) -> None:
+    old.source.off = True
+    with pytest.raises(Blocked, match="was never told to switch off"):
+        cutover.fence(
+            old.plan, old.source, lambda: standing(old), lambda: False, SimpleNamespace(), silent
+        )
+
+
+class Gone(Server):
+    """Off: nothing answers."""
+
+    def run(self, argv, *, stdin=b"", timeout=60.0):
+        raise OutsideFailed("no answer", where=self.name)
+
+
+def test_a_server_that_was_told_to_switch_off_is_off_when_it_is_silent(old: Estate) -> None:
+    old.source.off = True
+    silence = Gone(old.root)
+    silence.off = True
+    slept: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=slept.append)
+    cutover.fence(old.plan, silence, lambda: standing(old), lambda: True, clock, silent)
+    assert len(slept) == 3
 
 
 def test_a_server_whose_files_are_writable_again_is_not_switched_off(old: Estate) -> None:
