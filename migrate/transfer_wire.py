@@ -27,9 +27,10 @@ PARTS = {
     "reader": (
         *("wire.py", "direct.py", "device.py", "workers.py", "pace.py"),
         *("layout.py", "crc32c.py", "tables.py", "raid.py", "lvm.py"),
-        *("ext.py", "xfs.py", "ntfs.py", "fat.py", "moment.py", "freeze.py", "reader.py"),
+        *("ext.py", "xfs.py", "ntfs.py", "fat.py", "moment.py", "freeze.py"),
+        *("holders.py", "route.py", "reader.py"),
     ),
-    "writer": ("wire.py", "direct.py", "replica.py", "writer.py"),
+    "writer": ("wire.py", "direct.py", "replica.py", "door.py", "writer.py"),
 }
 PYTHONS = (
     *("python3", "python", "python2", "python2.7", "python2.6", "python2.5", "python2.4"),
@@ -79,6 +80,9 @@ class Kind(IntEnum):
     FREEZE = 28
     FROZEN = 29
     THAW = 30
+    DOOR = 31
+    ROUTE = 32
+    DIRECT = 33
 
 
 @dataclass(frozen=True, slots=True)
