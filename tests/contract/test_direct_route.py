@@ -7,34 +7,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from adapters.local import LocalHost
 from core.errors import OutsideFailed
-from core.ports import Channel, Completed
+from core.ports import Completed
 from core.progress import Event
 from migrate import transfer, transfer_lane, transfer_wire
 from migrate.transfer import Options
 from migrate.transfer_direct import Direct
 from migrate.transfer_wire import PROBE, Kind, session
 from tests.contract.pythons import PYTHONS
-from tests.contract.sshd import Server, sshd
+from tests.contract.sshd import Server, direct, sshd
 from tests.unit.transfer import estate, images
-
-
-class Target(LocalHost):
-    """This machine, with another home: its authorized_keys are the test's own."""
-
-    def __init__(self, home: Path) -> None:
-        super().__init__("hv1")
-        self.home = home
-
-    def stream(self, argv: Sequence[str]) -> AbstractContextManager[Channel]:
-        return super().stream(("env", f"HOME={self.home}", *argv))
 
 
 @pytest.fixture
@@ -45,14 +32,13 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def way(server: Server) -> Direct:
-    kind, key = (server.root / "host_rsa.pub").read_text().split()[:2]
-    return Direct("127.0.0.1", server.port, server.login.user, (f"{kind} {key}",), "127.0.0.1")
+    return direct(server.root, server.port, server.login.user)
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> estate.Estate:
     made = estate.make(tmp_path, estate.disk(tmp_path, 24 * images.MIB))
-    made.target = Target(tmp_path / "home")
+    made.target = estate.Target(tmp_path / "home")
     return made
 
 
@@ -151,7 +137,7 @@ def test_an_account_without_authorized_keys_is_no_obstacle(
     old: estate.Estate, way: Direct, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    old.target = Target(tmp_path / "empty")
+    old.target = estate.Target(tmp_path / "empty")
     _, (told,) = copy(old, way)
     assert "relayed through this machine: hv1: " in told
     assert "No such file" in told
