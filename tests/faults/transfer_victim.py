@@ -43,7 +43,7 @@ def login(folder: Path) -> Login:
 def tell(event: Event) -> None:
     """What an engineer would read goes to the log."""
     if event.text:
-        print(event.text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{event.text}\n")
 
 
 def main() -> None:
