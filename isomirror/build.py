@@ -29,6 +29,7 @@ from isomirror.findings import (
     unreadable,
 )
 from isomirror.iso9660 import BadDisc, Index, read_file
+from isomirror.keyfile import alone
 from isomirror.media import EACH, SET, Medium, look
 from isomirror.openpgp import BadKey, KeyRing, read_key
 from isomirror.release import (
@@ -213,7 +214,7 @@ def _key(
         raise BadKey("the disc has no key file", where=where, hint="give one with --key FILE")
     ring = read_key(raw, where)
     if ring.primary.fingerprint == fingerprint:
-        return ring, raw, ()
+        return ring, alone(raw), ()
     finding = Finding(
         rule="media.key_pinned", title="The key is the one that is pinned",
         severity=Severity.BLOCKER, answer=Answer.FAIL, where=where,

@@ -32,8 +32,7 @@ class Clear:
 
     def good(self, ring: KeyRing) -> bool:
         """Whether a key of ``ring`` signed exactly this text."""
-        kind = self.signature.trailer[0 if self.signature.version == 3 else 1]
-        if kind not in (TEXT, BINARY):
+        if self.signature.kind not in (TEXT, BINARY):
             return False
         lines = self.text.replace(b"\r\n", b"\n").split(b"\n")
         canonical = b"\r\n".join(line.rstrip(b" \t") for line in lines)

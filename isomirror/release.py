@@ -28,7 +28,7 @@ from isomirror.media import Medium
 from isomirror.repository import Item
 
 KEY_FILE = "RPM-GPG-KEY-CentOS-6"
-VERSION = 2
+VERSION = 3
 KEYS = "RPM-GPG-KEY-*"
 SUMS = "discs.sums"
 
