@@ -15,7 +15,7 @@ from core.errors import Blocked, OutsideFailed
 from core.progress import Report, Unit, track
 from core.rules import Answer, Finding, Severity, blockers, judge
 from core.state import lock
-from isomirror import catalogue
+from isomirror import catalogue, repository
 from isomirror.addon import Looked
 from isomirror.check import DiscCheck, read_disc, recalled
 from isomirror.expected import expected
@@ -25,6 +25,7 @@ from isomirror.findings import (
     judged,
     judged_extra,
     key_findings,
+    set_complete,
     together,
     unreadable,
 )
@@ -137,15 +138,18 @@ def carry_out(
     if old is not None and old.identity == identity:
         return Built(old, old.findings, changed=False)
     findings += key_findings(ring, now or datetime.now(UTC))
-    listed, found = expected(media, order.sums, ring)
+    listed = repository.listed(*looked[0])
+    there = frozenset().union(*(index.files for _, index in looked))
+    sums, found = expected(media, order.sums, ring)
     findings += catalogue.findings(media, order.fingerprint) + found
+    findings += set_complete(media, there, listed)
     _go_on(findings)
     discs = tuple(
         Disc(m, i, _check(m, i, ring, mirror, report, sum_))
-        for (m, i), sum_ in zip(looked, listed, strict=True)
+        for (m, i), sum_ in zip(looked, sums, strict=True)
     )
     findings += tuple(finding for disc in discs for finding in judged(disc))
-    findings += together(discs)
+    findings += together(discs, listed)
     extras = tuple(
         examine(wanted, place, mirror, report)
         for wanted, place in zip(order.addons, places, strict=True)

@@ -73,7 +73,8 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """A primary key with the RSA subkeys that it vouches for. ``expires`` is None when the key never does."""
+    """A primary key with the RSA subkeys that it vouches for. ``expires`` is None when the key
+    never does."""
 
     primary: PublicKey
     keys: tuple[PublicKey, ...]

@@ -164,8 +164,7 @@ def choose(discs: tuple[Disc, ...], extras: tuple[Extra, ...]) -> dict[str, Item
 def _write(contents: Contents, final: Path, report: Report) -> None:
     discs, extras = contents.discs, contents.extras
     first = discs[0].medium
-    release = first.release or first.tree_release or first.package_release
-    arch = first.arch or first.tree_arch
+    release, arch = first.told_release, first.told_arch
     items = tuple(choose(discs, extras).values())
     fresh = final.with_name(f".{contents.identity}.new")
     shutil.rmtree(fresh, ignore_errors=True)
