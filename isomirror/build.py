@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from core.documents import read_bounded
 from core.errors import Blocked, OutsideFailed
 from core.progress import Report, Unit, track
 from core.rules import Answer, Finding, Severity, blockers, judge
 from core.state import lock
 from isomirror import catalogue, repository
-from isomirror.addon import Looked
+from isomirror.addon import KEY, Looked
 from isomirror.check import DiscCheck, read_disc, recalled
 from isomirror.expected import expected
 from isomirror.extra import Wanted, examine, look_at
@@ -39,8 +40,8 @@ from isomirror.release import (
     Contents,
     Disc,
     Published,
-    current,
     publish_release,
+    sound,
     told,
     writing,
 )
@@ -134,7 +135,7 @@ def carry_out(
     findings += found
     _go_on(findings)
     identity = _identity(media, order, places)
-    old = current(mirror)
+    old = sound(mirror / "current")
     if old is not None and old.identity == identity:
         return Built(old, old.findings, changed=False)
     findings += key_findings(ring, now or datetime.now(UTC))
@@ -208,12 +209,15 @@ def _key(
     where = str(given) if given else f"{medium.name}:/{KEY_FILE}"
     if given:
         try:
-            raw = given.read_bytes()
+            raw = read_bounded(given, KEY)
         except OSError as fault:
-            raise BadKey(f"can't read the key: {fault.strerror}", where=where) from fault
+            raise BadKey(
+                f"can't read the key: {fault.strerror}", where=where,
+                hint="give the publisher's public key file with --key",
+            ) from fault  # fmt: skip
     elif KEY_FILE in index.files:
         with Path(medium.path).open("rb") as file:
-            raw = read_file(file, index.files[KEY_FILE], 1 << 20)
+            raw = read_file(file, index.files[KEY_FILE], KEY)
     else:
         raise BadKey("the disc has no key file", where=where, hint="give one with --key FILE")
     ring = read_key(raw, where)

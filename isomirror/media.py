@@ -86,7 +86,7 @@ def look(image: Path) -> tuple[Medium, Index]:
     """Read a disc's marks and its index. Raises BadDisc or BadDocument."""
     image = image.absolute()
     if not image.is_file():
-        raise BadDocument("there is no such image", where=str(image), hint="name the two ISO files")
+        raise no_file(image, "name the ISO files of the DVDs")
     index = read_index(image)
     facts = image.stat()
     with image.open("rb") as file:
@@ -114,6 +114,16 @@ def look(image: Path) -> tuple[Medium, Index]:
         comps=any(re.fullmatch(r"repodata/[^/]*comps[^/]*\.xml", name) for name in index.files),
         implanted=implant[1].decode() if implant else "", skip=int(implant[2]) if implant else 0,
     ), index  # fmt: skip
+
+
+def no_file(path: Path, hint: str) -> BadDocument:
+    """What to say of a medium that is none: a drive is no file that could be served later."""
+    if not path.exists():
+        return BadDocument("there is no such file", where=str(path), hint=hint)
+    return BadDocument(
+        "this is no regular file", where=str(path),
+        hint=f"{hint}; of a disc in a drive make one first: `dd if=/dev/sr0 of=disc.iso bs=1M`",
+    )  # fmt: skip
 
 
 def _discinfo(text: str) -> tuple[str, str, str, tuple[int, ...], bool]:

@@ -19,13 +19,13 @@ from core.errors import OutsideFailed
 from core.progress import Report, Unit, track
 from core.rules import Finding
 from core.state import publish, publish_model, sync_directory
-from isomirror import comps, repository
+from isomirror import comps, metadata, repository
 from isomirror.addon import Addon
 from isomirror.check import DiscCheck
 from isomirror.extra import Extra
 from isomirror.iso9660 import Index
 from isomirror.media import Medium
-from isomirror.repository import Item
+from isomirror.repository import Item, Tree
 
 KEY_FILE = "RPM-GPG-KEY-CentOS-6"
 VERSION = 3
@@ -116,6 +116,18 @@ def _whole(release: Path) -> Published | None:
     return published if all((release / name).is_file() for name in more) else None
 
 
+def sound(release: Path) -> Published | None:
+    """As ``current`` for a release, whose lists were read as well: who is told to build again is
+    not to hear that nothing changed."""
+    published = _whole(release)
+    try:
+        Tree.model_validate_json((release / "tree.json").read_bytes())
+        metadata.from_folder(release)
+    except (OSError, ValueError, OutsideFailed):
+        return None
+    return published
+
+
 def _read(release: Path) -> Published | None:
     """JSON read directly: its findings may be many."""
     try:
@@ -132,7 +144,7 @@ def plain_files(release: Path) -> tuple[Path, ...]:
 def publish_release(contents: Contents, mirror: Path, report: Report) -> Published:
     """Write the release beside, then switch `current` over."""
     final = mirror / "releases" / contents.identity
-    if not _whole(final):  # else it was published before: only `current` moved away
+    if not sound(final):  # else it was published before: only `current` moved away
         _write(contents, final, report)
     switch = mirror / ".current.new"
     switch.unlink(missing_ok=True)

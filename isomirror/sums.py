@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.documents import read_bounded
 from core.errors import BadDocument
 from core.progress import Report, Unit, track
 
@@ -66,7 +67,7 @@ def beside(images: Sequence[Path]) -> Path | None:
     (folder,) = folders
     for name in USUAL:
         try:
-            listed = read_sums((folder / name).read_bytes(), name)
+            listed = read_sums(read_bounded(folder / name, LIMIT), name)
         except (OSError, BadDocument):
             continue  # nobody asked for it: what can't be read is not there
         if all(image.name in listed for image in images):
