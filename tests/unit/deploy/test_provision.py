@@ -1,5 +1,7 @@
 """Bare machines: what they are told, who is wiped, and what is believed of what they say."""
 
+import socket
+import threading
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -207,6 +209,30 @@ def test_a_report_is_believed_with_the_token_of_the_kickstart_alone() -> None:
     assert after
     assert after.done == NOW
     assert not after.boots_installer
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"GET http://[ HTTP/1.0\r\n\r\n", b"GET /ks/\xff%00 HTTP/1.0\r\n\r\n", b"\0\r\n\r\n",
+     b"GET /done/hv1?token=%ff&token=x&&&= HTTP/1.0\r\n\r\n", b"PUT / HTTP/1.0\r\n\r\n", b""],
+)  # fmt: skip
+def test_whoever_speaks_nonsense_to_the_reception_gets_no_kickstart_and_fills_no_screen(
+    raw: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    book = desk(Wanted(frozenset({"hv1"})))
+    with watch.Reception(("127.0.0.1", 0), book) as reception:
+        thread = threading.Thread(target=reception.serve_forever, args=(0.05,))
+        thread.start()
+        with socket.create_connection(reception.server_address[:2], timeout=5) as visitor:
+            visitor.sendall(raw)
+            visitor.shutdown(socket.SHUT_WR)
+            answer = visitor.makefile("rb").read()
+        reception.shutdown()
+        thread.join(5)
+    assert b"200" not in answer[:40]
+    assert b"ks of" not in answer
+    assert capfd.readouterr().err == ""
+    assert all(machine.kickstart is None for machine in book.floor.machines)
 
 
 @given(st.text(max_size=300))
