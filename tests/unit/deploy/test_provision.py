@@ -1,6 +1,8 @@
 """Bare machines: what they are told, who is wiped, and what is believed of what they say."""
 
+import os
 import socket
+import stat
 import threading
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -267,6 +269,17 @@ def test_what_is_written_answers_the_site_s_machines_on_one_card(
     assert "ks=http://192.0.2.1:8078/ks/hv1" in menus["01-52-54-00-99-00-21"]
     assert "rescue sshd=1" in menus["01-52-54-00-99-00-50"]
     assert (tmp_path / "tftp/vmlinuz").read_bytes() == b"vmlinuz"
+
+
+def test_what_dnsmasq_reads_is_open_to_it_whatever_root_s_umask_is(tmp_path: Path) -> None:
+    floor = floor_of(installing(), Wanted(), None)
+    before = os.umask(0o077)
+    try:
+        pxe.write(installing(), floor, line(), tmp_path, Mirror(), silent)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "tftp", *(tmp_path / "tftp").rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path
 
 
 def test_a_card_outside_the_site_s_networks_or_a_mirror_without_installer_is_refused(

@@ -5,8 +5,11 @@ The rules that judge discs are all named here: a new one needs its row.
 
 import gzip
 import hashlib
+import os
 import re
 import shutil
+import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from core.rules import Answer, Finding
 from isomirror import build as building
 from isomirror import catalogue, expected, findings, media
 from isomirror.build import MediaBlocked, build
+from isomirror.export import export
 from isomirror.release import current
 from tests.unit.isomirror.conftest import Discs
 
@@ -34,6 +38,8 @@ TROUBLES = {
     "one bad package ends it all": "media.package_signed media.package_once",
     "any key is trusted": "media.key_pinned media.key_expired media.sums_signed",
     "copies of every package": "test_nothing_of_a_disc_is_copied",
+    "loop devices run out, SELinux denies the mounted disc": "test_no_disc_is_mounted_nor_unpacked",
+    "what was copied from a disc is closed": "test_an_export_is_open_to_whoever_serves_it",
     "the tree lacks the installer": "media.tree_whole",
     "a new release is unknown": "media.release_agreed media.disc_id_known media.size_known",
     "a download was cut short": (
@@ -95,6 +101,32 @@ def test_nothing_of_a_disc_is_copied(published: Path, discs: Discs) -> None:
     """The lab's packages hold 20 kB each that does not compress."""
     used = sum(path.stat().st_size for path in published.rglob("*") if path.is_file())
     assert used < 40_000
+
+
+def test_no_disc_is_mounted_nor_unpacked(
+    tmp_path: Path, discs: Discs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No program is called at all, so none that needs a loop device or root."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a program was called")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    for name in ("system", "posix_spawn", "execve", "fork"):
+        monkeypatch.setattr(os, name, refuse)
+    pin = discs.key.fingerprint
+    assert build((discs.one, discs.two), tmp_path / "m", silent, fingerprint=pin).changed
+
+
+def test_an_export_is_open_to_whoever_serves_it(published: Path, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        export(published, tmp_path / "out", silent)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "out").rglob("*"):
+        if path.name != ".groundlift-export":
+            assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path
 
 
 Change = Callable[[Path], None]
