@@ -9,6 +9,7 @@ import re
 import threading
 import urllib.parse
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,6 +37,7 @@ class Desk:
     ) -> None:  # fmt: skip
         self._floor, self._now, self._render, self._changed = floor, now, render, changed
         self._guard = threading.RLock()
+        self._unsaved = False
         self._addresses: dict[str, str] = {}  # card → the address that another server gave it
 
     @property
@@ -45,7 +47,11 @@ class Desk:
             return self._floor
 
     def heard(self, line: str) -> None:
-        """A line of dnsmasq's log."""
+        """A line of dnsmasq's log. When it can't be kept, ``changed`` tells it, and we go on."""
+        with suppress(OSError):
+            self._heard(line)
+
+    def _heard(self, line: str) -> None:
         if match := ASKS.search(line):
             with self._guard:
                 machine = self._floor.by_mac(match[1])
@@ -98,14 +104,19 @@ class Desk:
                 return HTTPStatus.FORBIDDEN
             if machine.done is None:
                 self._note(machine, Stage.DONE)
+            elif self._unsaved:
+                self._keep(machine, Stage.DONE.value)
             return HTTPStatus.OK
 
     def _note(self, machine: Machine, stage: Stage) -> None:
         self._keep(machine.model_copy(update={stage.value: self._now()}), stage.value)
 
     def _keep(self, machine: Machine, said: str) -> None:
+        """What is not on the disk counts nevertheless: nobody is wiped twice for want of space."""
         self._floor = self._floor.changed(machine)
+        self._unsaved = True
         self._changed(self._floor, machine, said)
+        self._unsaved = False
 
 
 class Reception(ThreadingHTTPServer):

@@ -298,3 +298,29 @@ def test_what_was_seen_survives_a_restart(tmp_path: Path) -> None:
     floor = floor_of(installing(), Wanted(frozenset({"hv1"})), None)
     write(tmp_path, floor)
     assert read(tmp_path) == floor
+
+
+def test_a_book_that_can_t_be_written_wipes_nobody_twice_and_is_written_later() -> None:
+    said: list[str] = []
+    full = [False]
+
+    def changed(_: Floor, machine: Machine, what: str) -> None:
+        if full[0]:
+            raise OSError(28, "No space left on device")
+        said.append(f"{machine.name} {what}")
+
+    floor = floor_of(installing(), Wanted(frozenset({"hv1"})), None)
+    book = watch.Desk(floor, lambda: NOW, lambda m: f"ks of {m.name}", changed)
+    full[0] = True
+    book.heard(f"dnsmasq-dhcp[7]: 1 DHCPDISCOVER(eth1) {MAC}")  # ends nothing
+    token = floor.machines[1].token
+    with pytest.raises(OSError, match="No space"):
+        book.done("hv1", token)
+    machine = book.floor.by_name("hv1")
+    assert machine
+    assert not machine.boots_installer
+    full[0] = False
+    assert book.done("hv1", token) == HTTPStatus.OK  # the machine reports several times
+    assert said == ["hv1 done"]
+    assert book.done("hv1", token) == HTTPStatus.OK
+    assert said == ["hv1 done"]
