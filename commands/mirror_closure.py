@@ -31,15 +31,15 @@ def closure(
     repository alone, and say from which medium. With nothing named: all bundles.
 
     Exit code 3 when anything is missing, or could not be proven."""
-    published = release.current(state.mirror)
-    if published is None:
+    found = release.opened(state.mirror)
+    if found is None:
         raise UsageProblem("nothing is published", hint="`groundlift mirror build` first")
+    folder, published = found
     if not roots and not bundles:
         bundles = tuple(sorted(path.parent.name for path in ROOT.glob("bundles/*/bundle.yml")))
     named = [*roots]
     for name in bundles:
         named += open_bundle(ROOT, name).bundle.roots
-    folder = state.mirror / "current"
     with progress() as report:
         proof = prove(
             metadata.from_folder(folder), tuple(dict.fromkeys(named)), media(folder, published),

@@ -16,6 +16,7 @@ BLOCK = re.compile(
 )
 MARK = b"-----BEGIN PGP SIGNED"
 LIMIT = 64 * 1024 * 1024
+TEXTS = 16
 TEXT, BINARY = 1, 0
 
 
@@ -43,6 +44,9 @@ class Clear:
 
 def read(raw: bytes, where: str) -> tuple[Clear, ...]:
     """The signed texts in ``raw``, of which nothing else should be believed. Raises BadDocument."""
+    if raw.count(MARK) > TEXTS:  # each is looked for to the file's end
+        raise BadDocument(f"more than {TEXTS} signed texts", where=where,
+                          hint="give the publisher's own checksum file")  # fmt: skip
     found = tuple(_clear(match, where) for match in BLOCK.finditer(raw[:LIMIT]))
     if len(found) != raw.count(MARK):
         raise BadDocument("the signed text is cut short", where=where, hint="copy the file again")

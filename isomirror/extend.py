@@ -18,6 +18,7 @@ from isomirror.addon import NAME, look
 from isomirror.build import Built, MediaBlocked, Order, carry_out, kept
 from isomirror.extra import Wanted
 from isomirror.keyfile import alone
+from isomirror.media import written
 from isomirror.openpgp import BadKey, read_key
 from isomirror.release import Published, told, writing
 from isomirror.sums import LIMIT, read_sums
@@ -38,19 +39,19 @@ class Given:
 
 def add(given: Given, mirror: Path, report: Report, *, dry_run: bool = False) -> Built:
     """Verify a medium and publish it with what is published. Raises MediaBlocked with findings."""
-    name = _name(given)
+    name, medium = _name(given), written(given.medium.absolute())
     with writing(mirror), lock(mirror / "lock", "the mirror"):
         published = _published(mirror)
         others = [wanted for wanted in kept(mirror) if wanted.name != name]
         for wanted in kept(mirror):
-            if wanted.name == name and wanted.path != given.medium.absolute():
+            if wanted.name == name and wanted.path != medium:
                 raise UsageProblem(
                     f"another medium is called {name}: {wanted.path}",
                     hint=f"choose a --name, or `groundlift mirror remove {name}` first",
                 )
         fingerprint = given.fingerprint or published.fingerprint
         wanted = Wanted(
-            name=name, path=given.medium.absolute(), fingerprint=fingerprint,
+            name=name, path=medium, fingerprint=fingerprint,
             key=_key(given, fingerprint, mirror, published),
             sums=_sums(given.sums) if given.sums else b"",
         )  # fmt: skip

@@ -6,6 +6,7 @@ is trusted, because real discs exist without each of them.
 
 import configparser
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,7 +85,7 @@ class Medium(Document):
 
 def look(image: Path) -> tuple[Medium, Index]:
     """Read a disc's marks and its index. Raises BadDisc or BadDocument."""
-    image = image.absolute()
+    image = written(image.absolute())
     if not image.is_file():
         raise no_file(image, "name the ISO files of the DVDs")
     index = read_index(image)
@@ -114,6 +115,17 @@ def look(image: Path) -> tuple[Medium, Index]:
         comps=any(re.fullmatch(r"repodata/[^/]*comps[^/]*\.xml", name) for name in index.files),
         implanted=implant[1].decode() if implant else "", skip=int(implant[2]) if implant else 0,
     ), index  # fmt: skip
+
+
+def written(path: Path) -> Path:
+    """A path that can stand in published.json. Raises BadDocument."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as fault:
+        raise BadDocument(
+            f"the path is no UTF-8: {os.fsencode(path)!r}", hint="call it by letters that are"
+        ) from fault
+    return path
 
 
 def no_file(path: Path, hint: str) -> BadDocument:

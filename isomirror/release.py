@@ -96,7 +96,15 @@ def writing(mirror: Path) -> Iterator[None]:
 def current(mirror: Path) -> Published | None:
     """What is published now; None when nothing is, or when it is not whole and must be built
     again."""
-    return _whole(mirror / "current")
+    return whole(mirror / "current")
+
+
+def opened(mirror: Path) -> tuple[Path, Published] | None:
+    """The current release's own folder and what it is made of: of one and the same release, though
+    `current` be switched over meanwhile."""
+    release = (mirror / "current").resolve()
+    published = whole(release)
+    return (release, published) if published else None
 
 
 def told(mirror: Path) -> Published | None:
@@ -104,7 +112,8 @@ def told(mirror: Path) -> Published | None:
     return _read(mirror / "current")
 
 
-def _whole(release: Path) -> Published | None:
+def whole(release: Path) -> Published | None:
+    """What one release is made of; None when a file of it is not there."""
     names = ("published.json", "tree.json", "repodata/repomd.xml")
     if not all((release / name).is_file() for name in names):
         return None
@@ -119,7 +128,7 @@ def _whole(release: Path) -> Published | None:
 def sound(release: Path) -> Published | None:
     """As ``current`` for a release, whose lists were read as well: who is told to build again is
     not to hear that nothing changed."""
-    published = _whole(release)
+    published = whole(release)
     try:
         Tree.model_validate_json((release / "tree.json").read_bytes())
         metadata.from_folder(release)
@@ -152,7 +161,7 @@ def publish_release(contents: Contents, mirror: Path, report: Report) -> Publish
     switch.replace(mirror / "current")
     sync_directory(mirror)
     _tidy(mirror, contents.identity)
-    published = _whole(final)
+    published = whole(final)
     if published is None:
         raise OutsideFailed("the release that was written is not there", where=str(final),
                             hint="something else changes this directory; build again")  # fmt: skip

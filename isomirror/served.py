@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import Blocked, OutsideFailed, UsageProblem
-from isomirror.release import Published, current, plain_files
+from isomirror.release import Published, opened, plain_files
 from isomirror.repofile import NAME as REPO_FILE
 from isomirror.repository import Disc, Tree
 
@@ -34,18 +34,18 @@ class Catalogue:
     """Every path that is served, and every directory with what is in it."""
 
     def __init__(self, mirror: Path) -> None:
-        published = current(mirror)
-        if published is None:
+        found = opened(mirror)
+        if found is None:
             raise UsageProblem(
                 "nothing is published",
                 hint="run `groundlift mirror build` first",
                 where=str(mirror),
             )
+        release, published = found
         self.published: Published = published
         self.prefix = published.url_path
         self.files: dict[str, Entry] = {}
         self.directories: dict[str, set[str]] = {"/": set()}
-        release = (mirror / "current").resolve()
         tree = load_tree(release / "tree.json")
         for path, (number, extents) in tree.files.items():
             disc = tree.discs[number]

@@ -131,3 +131,14 @@ def test_a_list_of_files_that_is_damaged_is_told_by_every_verb(state: Path, tmp_
 def test_a_proof_of_what_is_there_already_is_told(state: Path) -> None:
     code, said = call(state, "closure", "alpha")
     assert (code, "proven" in said) == (0, True)
+
+
+def test_a_path_that_no_document_can_hold_is_refused(
+    state: Path, tmp_path: Path, discs: Discs
+) -> None:
+    odd = tmp_path / os.fsdecode(b"\xff.iso")
+    odd.symlink_to(discs.two)
+    pin = ("--fingerprint", discs.key.fingerprint)
+    code, said = call(state, "build", str(discs.one), str(odd), *pin)
+    assert (code, "no UTF-8" in said) == (2, True), said
+    assert "no UTF-8" in call(state, "add", str(odd), "--name", "x")[1]

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from isomirror import serve
+from core.progress import silent
+from isomirror import release, serve
+from isomirror.extend import Given, add
 from isomirror.serve import Server
 from isomirror.served import Catalogue
+from tests.unit.isomirror.conftest import Key
 from tests.unit.isomirror.test_serve import KERNEL, ask, where
 
 
@@ -166,3 +169,25 @@ def test_a_path_is_the_published_one_or_none(path: str, running: tuple[Server, s
     with socket.create_connection(server.server_address, timeout=10) as line:  # type: ignore[arg-type]
         line.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode("latin-1"))
         assert line.recv(12).split()[1] in (b"404", b"400")
+
+
+def test_a_server_that_starts_while_a_build_publishes_serves_one_release(
+    tmp_path: Path, publish: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, extras: Path,
+    stranger: Key,
+) -> None:  # fmt: skip
+    mirror = publish(tmp_path / "m")
+    read = release.whole
+
+    def switched(place: Path) -> object:
+        found = read(place)
+        monkeypatch.undo()
+        add(Given(extras, "more", stranger.public, stranger.fingerprint), mirror, silent)
+        return found
+
+    monkeypatch.setattr(release, "whole", switched)
+    catalogue = Catalogue(mirror)
+    assert catalogue.published.addons == ()
+    assert not any("addons/" in path for path in catalogue.files)
+    assert {Path(e.path).parent.parent.name for p, e in catalogue.files.items() if "repodata" in p
+            and e.disc is None} == {catalogue.published.identity}  # fmt: skip
+    assert Catalogue(mirror).published.addons
