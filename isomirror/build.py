@@ -23,6 +23,7 @@ from isomirror.expected import expected
 from isomirror.extra import Wanted, examine, look_at
 from isomirror.findings import (
     doubled,
+    groups_readable,
     judged,
     judged_extra,
     key_findings,
@@ -156,7 +157,7 @@ def carry_out(
         for wanted, place in zip(order.addons, places, strict=True)
     )
     findings += tuple(finding for extra in extras for finding in judged_extra(extra))
-    findings += doubled(discs, extras)
+    findings += doubled(discs, extras) + groups_readable(discs, extras)
     _go_on(findings)
     if dry_run:
         return Built(None, findings, changed=False)

@@ -4,8 +4,9 @@ from collections.abc import Set
 from datetime import datetime
 from pathlib import Path
 
+from core.errors import Problem
 from core.rules import Answer, Finding, Rule, Severity, failed, judge, unknown
-from isomirror import repository
+from isomirror import comps, repository
 from isomirror.check import DiscCheck
 from isomirror.extra import Extra
 from isomirror.iso9660 import BadDisc, CutShort
@@ -200,6 +201,31 @@ def judged_extra(extra: Extra) -> list[Finding]:
     if not extra.addon().unchanged():
         findings.append(_changed(where))
     return findings
+
+
+def groups_readable(discs: tuple[Disc, ...], extras: tuple[Extra, ...]) -> tuple[Finding, ...]:
+    """Comps files that can't be read, before anything is written."""
+    first = discs[0]
+    found = []
+    try:
+        own = repository.comps(first.medium, first.index)
+        comps.unite([(first.medium.name, own)])
+    except (comps.BadGroups, BadDisc) as fault:
+        found.append(_groups("media.groups_readable", first.medium.name, fault))
+    for extra in extras:
+        try:
+            comps.unite([(extra.wanted.name, extra.groups)] if extra.groups else [])
+        except comps.BadGroups as fault:
+            found.append(_groups("addon.groups_readable", extra.wanted.name, fault))
+    return tuple(found)
+
+
+def _groups(rule: str, where: str, fault: Problem) -> Finding:
+    return Finding(
+        rule=rule, title="The groups can be read", severity=Severity.BLOCKER, answer=Answer.FAIL,
+        where=where, evidence=fault.message,
+        remediation="take an original medium, or one without groups (a comps file)",
+    )  # fmt: skip
 
 
 def doubled(discs: tuple[Disc, ...], extras: tuple[Extra, ...]) -> tuple[Finding, ...]:

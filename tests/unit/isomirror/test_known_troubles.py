@@ -30,7 +30,7 @@ TROUBLES = {
     "yum and dnf read it differently": "test_a_real_client_reads_the_repository_with_its_groups",
     "a disc of the set is missing": "media.set_complete media.listing_met media.first_disc",
     "long names are lost": "test_every_file_is_found_with_its_name_and_bytes",
-    "groups are lost or changed": "media.first_disc media.groups_right",
+    "groups are lost or changed": "media.first_disc media.groups_right media.groups_readable",
     "metadata that old yum can't read": "test_what_is_published_can_be_read_by_old_yum",
     "hidden files are lost, disc 2's win": "test_disc_1_s_hidden_files_are_published",
     "only the last disc is kept": "media.disc_once media.release_same",
@@ -150,6 +150,10 @@ def _tree(tree: Path, kernel: str) -> None:
         (tree / "images/install.img").write_bytes(b"x" * 4096)
 
 
+def _torn(tree: Path) -> None:
+    (tree / "repodata" / "0dae-c6-x86_64-comps.xml").write_text("<comps><group>")
+
+
 def _silent(tree: Path) -> None:
     text = (tree / ".treeinfo").read_text()
     (tree / ".treeinfo").write_text(text.split("[images")[0])
@@ -163,8 +167,16 @@ def _silent(tree: Path) -> None:
         (lambda tree: _tree(tree, "gone"), "media.tree_whole", Answer.FAIL, False),
         (lambda tree: _tree(tree, "vmlinuz"), "media.tree_whole", Answer.PASS, False),
         (_silent, "media.tree_whole", Answer.UNKNOWN, False),
+        (_torn, "media.groups_readable", Answer.FAIL, True),
     ],
-    ids=["groups changed", "groups right", "no installer", "an installer", "nothing said"],
+    ids=[
+        "groups changed",
+        "groups right",
+        "no installer",
+        "an installer",
+        "nothing said",
+        "groups torn",
+    ],
 )
 def test_disc_1_s_own_lists_are_held_against_it(
     change: Change, rule: str, answer: Answer | None, blocks: bool, discs: Discs, tmp_path: Path
