@@ -131,3 +131,16 @@ def test_a_signature_of_a_kind_that_is_not_checked_is_a_fault(
     changed = raw[:place] + struct.pack(">I", SIG_DSA) + raw[place + 4 :]
     faults = verify([changed], read_key(key.public.read_bytes(), "key")).faults
     assert any("DSA" in fault for fault in faults)
+
+
+def test_rpmkeys_does_not_take_a_stranger_s_subkey_either(
+    tmp_path: Path, key: Key, stranger: Key, packages: dict[str, Path]
+) -> None:
+    (tmp_path / "key.asc").write_bytes(_armoured(with_subkey(key, stranger)))
+    keys = ("rpmkeys", "--dbpath", str(tmp_path / "db"))
+    subprocess.run((*keys, "--import", str(tmp_path / "key.asc")), capture_output=True)
+    forged = tmp_path / "forged.rpm"
+    forged.write_bytes(packages["gamma"].read_bytes())
+    sign(forged, stranger, "sha256")
+    asked = (*keys, "-D", "_pkgverify_level all", "-K", str(forged))
+    assert subprocess.run(asked, capture_output=True).returncode != 0
