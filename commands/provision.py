@@ -105,6 +105,7 @@ def serve(
     wanted = Wanted(frozenset(consent), frozenset(again), frozenset(rescue))
     line = line_of(interface, mode, port)
     described = cloud.site
+    pxe.network_of_line(described, line)  # a wrong card is told before anything is fetched
     floor = provisioning.floor_of(described, wanted, provisioning.read(folder))
     secrets = _secrets(state, described)
 
@@ -116,7 +117,6 @@ def serve(
     for machine in floor.machines:
         click.echo(f"{machine.name:12} {machine.mac}  {_told(machine)}")
     if dry_run:
-        pxe.network_of_line(described, line)
         return
     with lock(folder / "lock", f"the installation of {described.site}"):
         with progress() as report:
