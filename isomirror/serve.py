@@ -34,7 +34,6 @@ SMALL = 32 * 1024
 SLOWEST = 1024  # bytes a second that a client must take on average, once a minute has passed
 GRACE = 5.0  # seconds that answers under way get when the server stops
 HEADERS = 32 * 1024  # bytes of a request's headers
-READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # who puts a pipe in the image's place waits
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(:\d{1,5})?")
 FULL = (
@@ -288,7 +287,7 @@ class Handler(BaseHTTPRequestHandler):
             )
             return
         try:
-            descriptor = os.open(entry.path, READ)
+            descriptor = entry.open()
         except OSError as fault:
             self._refuse(path, f"can't open {entry.path}: {fault.strerror}")
             return

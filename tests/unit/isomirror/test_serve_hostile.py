@@ -1,7 +1,10 @@
 """The server against clients, and a disk, that mean it no good."""
 
+import dataclasses
 import errno
+import hashlib
 import os
+import re
 import socket
 import threading
 import time
@@ -102,9 +105,7 @@ def test_a_pipe_in_the_place_of_an_image_holds_nobody_up(
     server, url = running
     os.mkfifo(tmp_path / "pipe")
     entry = server.catalogue.files[where(url) + KERNEL]
-    piped = type(entry)(
-        str(tmp_path / "pipe"), entry.extents, entry.disc, entry.modified, entry.tag
-    )
+    piped = dataclasses.replace(entry, path=str(tmp_path / "pipe"))
     monkeypatch.setitem(server.catalogue.files, where(url) + KERNEL, piped)
     begun = time.monotonic()
     assert ask(url, where(url) + KERNEL)[0] == 503
@@ -112,13 +113,29 @@ def test_a_pipe_in_the_place_of_an_image_holds_nobody_up(
     assert any(line.startswith("refused ") and "not the file" in line for line in log)
 
 
-def test_metadata_that_is_gone_is_told_in_the_log(
-    tmp_path: Path, running: tuple[Server, str], log: list[str]
+def test_metadata_of_a_former_build_is_served_until_the_server_ends(
+    tmp_path: Path, running: tuple[Server, str], extras: Path, stranger: Key
 ) -> None:
+    """A client that has read the list of it comes for the rest, though two builds followed."""
     _, url = running
-    (tmp_path / "m/current/repodata/repomd.xml").unlink()
-    assert ask(url, where(url) + "repodata/repomd.xml")[0] == 503
-    assert any("repomd.xml" in line and "No such file" in line for line in log)
+    listed = ask(url, where(url) + "repodata/repomd.xml")[2]
+    former = (tmp_path / "m/current").resolve()
+    for name in ("more", "again"):
+        add(Given(extras, name, stranger.public, stranger.fingerprint), tmp_path / "m", silent)
+    assert not former.exists()
+    assert ask(url, where(url) + "repodata/repomd.xml")[2] == listed
+    for path in set(re.findall(r'href="(repodata/[^"]+)"', listed.decode())):
+        assert path[9:73] == hashlib.sha256(ask(url, where(url) + path)[2]).hexdigest()
+
+
+def test_an_image_that_is_gone_is_told_in_the_log(
+    running: tuple[Server, str], log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, url = running
+    entry = dataclasses.replace(server.catalogue.files[where(url) + KERNEL], path="/gone.iso")
+    monkeypatch.setitem(server.catalogue.files, where(url) + KERNEL, entry)
+    assert ask(url, where(url) + KERNEL)[0] == 503
+    assert any("/gone.iso: No such file" in line for line in log)
 
 
 def test_a_disk_that_fails_while_it_is_served_breaks_off_and_is_told(
