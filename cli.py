@@ -68,6 +68,14 @@ def show(problem: Problem) -> None:
         click.echo(f"  → {problem.hint}", err=True)
 
 
+def outside(fault: OSError) -> Problem:
+    """What the kernel refused, as a problem."""
+    return OutsideFailed(
+        fault.strerror or str(fault), where=str(fault.filename or ""),
+        hint="look at that place, its rights and its space, and run again",
+    )  # fmt: skip
+
+
 def main() -> None:
     """Entry point; the one place that catches everything."""
     debug = bool(os.environ.get("GROUNDLIFT_DEBUG"))
@@ -91,12 +99,7 @@ def main() -> None:
     except OSError as fault:  # a disk or a right that no stage expected to fail
         if debug:
             raise
-        show(
-            OutsideFailed(
-                fault.strerror or str(fault), where=str(fault.filename or ""),
-                hint="look at that place, its rights and its space, and run again",
-            )
-        )  # fmt: skip
+        show(outside(fault))
         sys.exit(OutsideFailed.exit_code)
     except Exception as fault:
         if debug:

@@ -140,18 +140,7 @@ def carry_out(
     if old is not None and old.identity == identity:
         return Built(old, old.findings, changed=False)
     findings += key_findings(ring, now or datetime.now(UTC))
-    listed = repository.listed(*looked[0])
-    there = frozenset().union(*(index.files for _, index in looked))
-    sums, found = expected(media, order.sums, ring)
-    findings += catalogue.findings(media, order.fingerprint) + found
-    findings += set_complete(media, there, listed)
-    _go_on(findings)
-    discs = tuple(
-        Disc(m, i, _check(m, i, ring, mirror, report, sum_))
-        for (m, i), sum_ in zip(looked, sums, strict=True)
-    )
-    findings += tuple(finding for disc in discs for finding in judged(disc))
-    findings += together(discs, listed)
+    discs, findings = _read_discs(looked, order, ring, findings, mirror, report)
     extras = tuple(
         examine(wanted, place, mirror, report)
         for wanted, place in zip(order.addons, places, strict=True)
@@ -163,6 +152,27 @@ def carry_out(
         return Built(None, findings, changed=False)
     contents = Contents(identity, discs, extras, raw, order.fingerprint, findings, order.sums)
     return Built(publish_release(contents, mirror, report), findings, changed=True)
+
+
+def _read_discs(
+    looked: list[tuple[Medium, Index]], order: Order, ring: KeyRing,
+    findings: tuple[Finding, ...], mirror: Path, report: Report,
+) -> tuple[tuple[Disc, ...], tuple[Finding, ...]]:  # fmt: skip
+    """The discs read to their end, and ``findings`` with theirs. Raises MediaBlocked before that
+    for what can be seen without."""
+    media = tuple(medium for medium, _ in looked)
+    there = frozenset().union(*(index.files for _, index in looked))
+    listed = repository.listed(*looked[0])
+    sums, found = expected(media, order.sums, ring)
+    findings += catalogue.findings(media, order.fingerprint) + found
+    findings += set_complete(media, there, listed)
+    _go_on(findings)
+    discs = tuple(
+        Disc(m, i, _check(m, i, ring, mirror, report, sum_))
+        for (m, i), sum_ in zip(looked, sums, strict=True)
+    )
+    findings += tuple(finding for disc in discs for finding in judged(disc))
+    return discs, findings + together(discs, listed)
 
 
 def _go_on(findings: tuple[Finding, ...]) -> None:

@@ -142,3 +142,11 @@ def test_a_path_that_no_document_can_hold_is_refused(
     code, said = call(state, "build", str(discs.one), str(odd), *pin)
     assert (code, "no UTF-8" in said) == (2, True), said
     assert "no UTF-8" in call(state, "add", str(odd), "--name", "x")[1]
+
+
+def test_a_note_that_can_t_be_read_is_not_taken_for_none(state: Path) -> None:
+    (state / "mirror" / "serve.json").mkdir()
+    done = CliRunner().invoke(cli.groundlift, ["--state", str(state), "mirror", "stop"])
+    assert isinstance(done.exception, IsADirectoryError)
+    told = cli.outside(done.exception)
+    assert (told.exit_code, str(told)) == (4, f"{state}/mirror/serve.json: Is a directory")
