@@ -68,6 +68,9 @@ def write(site: Site, floor: Floor, line: Line, folder: Path, web: Web, report: 
     for path in (KERNEL, INITRD):
         with track(report, f"fetch {path}"):
             answer = web.fetch(site.mirror.url + path, timeout=120, limit=LIMIT)
+        if len(answer.body) >= LIMIT:
+            raise OutsideFailed(f"{path} is larger than any installer's", where=site.mirror.url,
+                                hint="publish the original disc 1")  # fmt: skip
         if answer.status != 200:
             raise OutsideFailed(
                 f"the mirror has no {path} (status {answer.status})", where=site.mirror.url,

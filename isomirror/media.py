@@ -265,7 +265,8 @@ def _no_repeat(media: Media) -> Outcome:
     taken: dict[int | str, str] = {}
     for medium in media:
         # what .discinfo does not tell apart is known by its contents' sum, or by its file
-        marks: list[int | str] = [*medium.discs, f"{medium.inode} {medium.path}"]
+        file = f"{medium.inode} {medium.size} {medium.modified}"
+        marks: list[int | str] = [*medium.discs, file]
         marks += [medium.implanted] if medium.implanted else []
         for mark in marks:
             if mark in taken:

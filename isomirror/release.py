@@ -221,9 +221,11 @@ def _write(contents: Contents, final: Path, report: Report) -> None:
 
 
 def _tidy(mirror: Path, keep: str) -> None:
-    """Drop former releases but the last one, so that a server that has it open goes on."""
+    """Drop former releases but the last one, for whoever looks into it, and what was left half."""
     others = [path for path in (mirror / "releases").iterdir() if path.name != keep]
     left = [path for path in others if path.name.startswith(".")]
     old = sorted((p for p in others if p not in left), key=lambda path: path.stat().st_mtime)
     for path in (*left, *old[:-1]):
         shutil.rmtree(path, ignore_errors=True)
+    for path in (mirror / "checked").glob(".*.new"):
+        path.unlink()  # what a killed run was writing

@@ -283,7 +283,7 @@ def test_what_dnsmasq_reads_is_open_to_it_whatever_root_s_umask_is(tmp_path: Pat
 
 
 def test_a_card_outside_the_site_s_networks_or_a_mirror_without_installer_is_refused(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = installing()
     floor = floor_of(site, Wanted(), None)
@@ -291,6 +291,9 @@ def test_a_card_outside_the_site_s_networks_or_a_mirror_without_installer_is_ref
         pxe.write(site, floor, line(address="10.1.1.1"), tmp_path, Mirror(), silent)
     with pytest.raises(Exception, match="no images/pxeboot/vmlinuz"):
         pxe.write(site, floor, line(), tmp_path, Mirror(404), silent)
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="larger than any"):
+        patch.setattr(pxe, "LIMIT", 5)
+        pxe.write(site, floor, line(), tmp_path, Mirror(), silent)
 
 
 def test_what_was_seen_survives_a_restart(tmp_path: Path) -> None:

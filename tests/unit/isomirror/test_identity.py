@@ -129,10 +129,14 @@ def test_a_disc_without_a_number_that_is_given_twice_is_named(
 ) -> None:
     one, two = make(1, None, listed=ALL), make(2, None)
     copied = Path(shutil.copy(two, tmp_path / "copied.iso"))
-    for images in ((one, two, two), (one, two, copied)):
+    bare = discs.make(tmp_path / two.stem, tmp_path / "bare.iso", implant=False)
+    linked = tmp_path / "linked.iso"
+    linked.symlink_to(bare)
+    assert look(bare)[0].implanted == ""
+    for images in ((one, two, two), (one, two, copied), (one, bare, linked)):
         found = refused(tmp_path, discs, *images)
         assert [f.rule for f in found] == ["media.disc_once"]
-        assert two.name in found[0].evidence
+        assert images[1].name in found[0].evidence
 
 
 def test_without_discinfo_other_releases_and_architectures_are_still_refused(
