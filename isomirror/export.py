@@ -193,7 +193,7 @@ class _Run:
         self.written = self.kept = 0
 
     def run(self, free: int) -> Exported:
-        self.target.mkdir(parents=True, exist_ok=True)
+        self.directory(self.target)
         former = self.listed()
         publish(self.target / MARK, f"{self.identity} incomplete\n")
         # Written bytes are read back, and both count: what is there already is only read.

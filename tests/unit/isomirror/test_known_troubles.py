@@ -121,10 +121,10 @@ def test_no_disc_is_mounted_nor_unpacked(
 def test_an_export_is_open_to_whoever_serves_it(published: Path, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        export(published, tmp_path / "out", silent)
+        export(published, tmp_path / "new" / "out", silent)
     finally:
         os.umask(before)
-    for path in (tmp_path / "out").rglob("*"):
+    for path in (tmp_path / "new", *(tmp_path / "new").rglob("*")):
         if path.name != ".groundlift-export":
             assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path
 
