@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from core.errors import BadDocument, Interrupted, Problem
+from core.errors import BadDocument, Interrupted, OutsideFailed, Problem
 
 # Verb → its module, and what it does: --help and completion import none of them.
 VERBS = {
@@ -68,6 +68,14 @@ def show(problem: Problem) -> None:
         click.echo(f"  → {problem.hint}", err=True)
 
 
+def outside(fault: OSError) -> Problem:
+    """What the kernel refused, as a problem."""
+    return OutsideFailed(
+        fault.strerror or str(fault), where=str(fault.filename or ""),
+        hint="look at that place, its rights and its space, and run again",
+    )  # fmt: skip
+
+
 def main() -> None:
     """Entry point; the one place that catches everything."""
     debug = bool(os.environ.get("GROUNDLIFT_DEBUG"))
@@ -88,6 +96,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as fault:  # a disk or a right that no stage expected to fail
+        if debug:
+            raise
+        show(outside(fault))
+        sys.exit(OutsideFailed.exit_code)
     except Exception as fault:
         if debug:
             raise

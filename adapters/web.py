@@ -17,6 +17,14 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def _body(answer: http.client.HTTPResponse, limit: int) -> bytes:
+    """What came, up to ``limit``; http.client itself takes half an answer for a short one."""
+    body = answer.read(limit)
+    if answer.length and len(body) < limit:
+        raise http.client.IncompleteRead(body, answer.length)
+    return body
+
+
 class HttpWeb:
     """core.ports.Web by urllib."""
 
@@ -28,7 +36,7 @@ class HttpWeb:
         request = urllib.request.Request(url, headers={"User-Agent": "groundlift"})  # noqa: S310
         try:
             with opener.open(request, timeout=timeout) as answer:
-                return Fetched(answer.status, answer.read(limit))
+                return Fetched(answer.status, _body(answer, limit))
         except urllib.error.HTTPError as answer:
             with answer:
                 return Fetched(answer.code, answer.read(limit))

@@ -5,6 +5,7 @@ quarter of what an answer costs.
 """
 
 import threading
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,16 +25,17 @@ class AccessLog:
 
     def __call__(self, line: str) -> None:
         raw = line.encode("utf-8", "replace") + b"\n"
-        with self._guard:
+        with self._guard, suppress(OSError):  # a full disk must not end what is served
             if self._size + len(raw) > SIZE:
                 self._turn()
             self._file.write(raw)
             self._size += len(raw)
 
     def _turn(self) -> None:
-        self._file.close()
         names = [self._path, *(Path(f"{self._path}.{number + 1}") for number in range(FILES))]
         for old, new in reversed(list(pairwise(names))):
             if old.exists():
                 old.replace(new)
+        full = self._file
         self._open()
+        full.close()

@@ -32,7 +32,7 @@ def running(file: Path) -> Serving | None:
     """The server that wrote ``file``, if it still lives."""
     try:
         told = Serving(**json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError):  # not: a file that is closed to us
         return None
     alive = isinstance(told.pid, int) and told.pid > 1 and _started(told.pid) == told.started
     return told if alive else None

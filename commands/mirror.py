@@ -1,6 +1,7 @@
 """`groundlift mirror`: build, serve, status, stop; add and remove, closure, export."""
 
 import json
+import re
 import signal
 import threading
 from pathlib import Path
@@ -20,6 +21,7 @@ from commands.mirror_result import (
     publishing,
     show_built,
 )
+from core.errors import UsageProblem
 from core.quantities import size
 from core.state import State
 from isomirror import build as building
@@ -29,6 +31,7 @@ from isomirror.served import Catalogue
 from isomirror.sums import beside
 
 SERVING = "serve.json"
+HOST = re.compile(r"[A-Za-z0-9](\.?[A-Za-z0-9-]){0,252}")
 
 
 @click.group()
@@ -109,6 +112,11 @@ def serve(
     dry_run: bool,
 ) -> None:
     """Serve the published repository over HTTP, straight from the ISO files."""
+    if not HOST.fullmatch(bind):
+        raise UsageProblem(
+            f"{bind[:80]!r} is no address to listen on",
+            hint="give this machine's IPv4 address in the nodes' network, or 0.0.0.0 for all",
+        )
     catalogue = Catalogue(state.mirror)
     catalogue.check()
     if install_unit or dry_run:

@@ -13,7 +13,7 @@ from core.state import State
 from deploy.bundle import open_bundle
 from isomirror import metadata, release
 from isomirror.closure import NotClosed, Proof, prove
-from isomirror.repository import Tree
+from isomirror.served import load_tree
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,15 +31,15 @@ def closure(
     repository alone, and say from which medium. With nothing named: all bundles.
 
     Exit code 3 when anything is missing, or could not be proven."""
-    published = release.current(state.mirror)
-    if published is None:
+    found = release.opened(state.mirror)
+    if found is None:
         raise UsageProblem("nothing is published", hint="`groundlift mirror build` first")
+    folder, published = found
     if not roots and not bundles:
         bundles = tuple(sorted(path.parent.name for path in ROOT.glob("bundles/*/bundle.yml")))
     named = [*roots]
     for name in bundles:
         named += open_bundle(ROOT, name).bundle.roots
-    folder = state.mirror / "current"
     with progress() as report:
         proof = prove(
             metadata.from_folder(folder), tuple(dict.fromkeys(named)), media(folder, published),
@@ -50,15 +50,16 @@ def closure(
     else:
         _show(proof, everything)
     if blockers(proof.findings):
+        count = len(blockers(proof.findings))
         raise NotClosed(
-            f"not proven: {len(blockers(proof.findings))} findings of severity blocker",
+            f"not proven: {count} finding{'s' if count > 1 else ''} of severity blocker",
             hint="`groundlift mirror add` publishes another medium beside the discs",
         )
 
 
 def media(folder: Path, published: release.Published) -> Callable[[str], str]:
     """Tells the medium of a package's path, by the name `mirror status` calls it."""
-    tree = Tree.model_validate_json((folder / "tree.json").read_bytes())
+    tree = load_tree(folder / "tree.json")
     names = {medium.path: medium.name for medium in published.media}
 
     def medium(path: str) -> str:
@@ -76,7 +77,7 @@ def _show(proof: Proof, everything: bool) -> None:
         for package in proof.packages:
             why = f"wanted by {package.wanted_by}" if package.wanted_by else "named"
             click.echo(f"{package.nevra:60} {package.medium}  {why}")
-    if not proof.packages:
+    if not proof.minimal:
         return
     click.echo(f"{len(proof.packages)} packages on top of the {proof.minimal} of a minimal install")
     for medium in sorted({package.medium for package in proof.packages}):

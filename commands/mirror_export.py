@@ -13,7 +13,7 @@ from core.quantities import size
 from core.state import State
 from isomirror import export as exporting
 from isomirror.release import current
-from isomirror.repofile import repo_file
+from isomirror.repofile import address, repo_file
 
 
 @click.command()
@@ -24,8 +24,9 @@ from isomirror.repofile import repo_file
 @click.pass_obj
 def export(state: State, target: Path, url: str | None, dry_run: bool, as_json: bool) -> None:
     """Write the repository as plain files to DIR, for nginx or a USB disk, and verify each."""
+    base = address(url) if url is not None else ""
     with progress() as report:
-        found = exporting.export(state.mirror, target, report, url=url or "", dry_run=dry_run)
+        found = exporting.export(state.mirror, target, report, url=base, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps(asdict(found) | {"dry_run": dry_run}, indent=2))
         return
@@ -51,10 +52,12 @@ def repository_file(state: State, url: str | None) -> None:
     if published is None:
         raise UsageProblem("nothing is published", hint="run `groundlift mirror build` first")
     served = running(state.mirror / "serve.json")
-    if url is None and served is None:
+    everywhere = served is not None and served.url.startswith("http://0.0.0.0:")
+    if url is None and (served is None or everywhere):
+        why = "it is served on every address of this machine" if everywhere else "it is not served"
         raise UsageProblem(
-            "the repository's address is not known: it is not served",
+            f"the repository's address is not known: {why}",
             hint=f"give it: --url http://HOST:PORT{published.url_path}",
         )
-    base = url or (served.url if served else "")
+    base = address(url if url is not None else served.url if served else "")
     click.echo(repo_file(base.rstrip("/") + "/", published.keys), nl=False)

@@ -8,12 +8,15 @@ from pathlib import Path
 import click
 
 from commands.console import progress, show_findings
+from core.documents import read_bounded
 from core.errors import UsageProblem
 from core.progress import Report
 from core.quantities import size
 from core.rules import Finding
+from isomirror import sums
 from isomirror.build import Built, MediaBlocked
 
+PIN = 64 * 1024  # bytes of a file with a fingerprint
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -59,31 +62,48 @@ def pinned(text: str) -> str:
     """A fingerprint, given itself or as @FILE."""
     if text.startswith("@"):
         try:
-            text = Path(text[1:]).read_text(encoding="ascii", errors="replace")
+            raw = read_bounded(Path(text[1:]), PIN)
         except OSError as fault:
-            raise UsageProblem(f"can't read {text[1:]}: {fault.strerror}") from fault
+            raise UsageProblem(
+                f"can't read {text[1:]}: {fault.strerror}",
+                hint="give the 40 hexadecimal digits, or @ and a file that holds nothing else",
+            ) from fault
+        text = raw.decode("ascii", "replace")
     digits = "".join(text.split()).upper()
     if len(digits) != 40 or set(digits) - set("0123456789ABCDEF"):
         raise UsageProblem(
-            f"{text.strip()!r} is no fingerprint",
+            f"{text.strip()[:80]!r} is no fingerprint",
             hint="give all 40 hexadecimal digits: a short key id can be forged",
         )
     return digits
 
 
 def checksums(*paths: Path) -> bytes:
-    """The content of checksum files; empty when there are none."""
-    try:
-        return b"\n".join(path.read_bytes() for path in paths)
-    except OSError as fault:
-        raise UsageProblem(f"can't read {fault.filename}: {fault.strerror}") from fault
+    """The content of checksum files; empty when there are none. One without a sum is refused: what
+    was meant to be compared must not pass as if nobody had asked."""
+    found = []
+    for path in paths:
+        try:
+            found.append(read_bounded(path, sums.LIMIT))
+        except OSError as fault:
+            raise UsageProblem(
+                f"can't read {path}: {fault.strerror}", hint="give the publisher's sha256sum.txt"
+            ) from fault
+        sums.read_sums(found[-1], str(path))
+    return b"\n".join(found)
 
 
 def isos(given: Path) -> tuple[Path, ...]:
     """An image itself, or the images of a directory."""
     if not given.is_dir():
         return (given,)
-    found = tuple(sorted(p for p in given.iterdir() if p.suffix.lower() == ".iso" and p.is_file()))
+    try:
+        names = sorted(given.iterdir())
+    except OSError as fault:
+        raise UsageProblem(
+            f"can't read {given}: {fault.strerror}", hint="name the ISO files"
+        ) from fault
+    found = tuple(p for p in names if p.suffix.lower() == ".iso" and p.is_file())
     if not found:
         raise UsageProblem(f"there is no .iso file in {given}", hint="name the ISO files")
     return found

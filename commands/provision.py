@@ -12,6 +12,7 @@ from adapters.web import HttpWeb
 from commands.console import progress
 from commands.deploy import open_cloud
 from commands.provision_line import attend, line_of
+from core.documents import read_bounded
 from core.errors import UsageProblem
 from core.quantities import duration
 from core.state import State, lock
@@ -23,6 +24,7 @@ from deploy.run import Cloud
 from deploy.site import Site
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+SECRET = 64 * 1024  # bytes of a hash or a public key
 NOT_YET = "not seen"
 
 
@@ -103,6 +105,7 @@ def serve(
     wanted = Wanted(frozenset(consent), frozenset(again), frozenset(rescue))
     line = line_of(interface, mode, port)
     described = cloud.site
+    pxe.network_of_line(described, line)  # a wrong card is told before anything is fetched
     floor = provisioning.floor_of(described, wanted, provisioning.read(folder))
     secrets = _secrets(state, described)
 
@@ -114,7 +117,6 @@ def serve(
     for machine in floor.machines:
         click.echo(f"{machine.name:12} {machine.mac}  {_told(machine)}")
     if dry_run:
-        pxe.network_of_line(described, line)
         return
     with lock(folder / "lock", f"the installation of {described.site}"):
         with progress() as report:
@@ -178,7 +180,7 @@ def _secrets(state: State, site: Site) -> Secrets:
 
 def _text(path: Path, field: str) -> str:
     try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
+        return read_bounded(path, SECRET).decode("ascii", "replace").strip()
     except OSError as fault:
         raise UsageProblem(
             f"can't read {path}: {fault.strerror}", where=field,

@@ -40,9 +40,14 @@ def attend(
     """Serve until Ctrl-C, and tell each step of each machine."""
 
     def changed(floor: Floor, machine: Machine, said: str) -> None:
-        provision.write(folder, floor)
-        pxe.menu(folder / "tftp", site, machine, line)
-        click.echo(f"{datetime.now():%H:%M:%S} {machine.name}: {_words(said)}")
+        text = f"{datetime.now():%H:%M:%S} {machine.name}: {_words(said)}"
+        try:
+            provision.write(folder, floor)
+            pxe.menu(folder / "tftp", site, machine, line)
+        except OSError as fault:
+            click.echo(f"{text}; NOT NOTED, {fault.strerror}: make room in {folder}", err=True)
+            raise
+        click.echo(text)
 
     _readable(folder / "tftp")
     desk = Desk(floor, lambda: datetime.now(UTC), render, changed)

@@ -3,6 +3,7 @@
 All faults are reported at once as ``file:line:column: path: what``; a repeated key is a fault.
 """
 
+import errno
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,10 +28,20 @@ Place = tuple[int, int]
 Path_ = tuple[str | int, ...]
 
 
+def read_bounded(path: Path, limit: int) -> bytes:
+    """A file's content. Raises OSError, for one of more than ``limit`` bytes as well: /dev/zero
+    and a wrongly named image are files, too."""
+    with path.open("rb") as file:
+        raw = file.read(limit + 1)
+    if len(raw) > limit:
+        raise OSError(errno.EFBIG, f"it is longer than {limit} bytes", str(path))
+    return raw
+
+
 def load(path: Path, model: type[Model]) -> Model:
     """Read a YAML (or JSON) file as ``model``. Raises BadDocument with every fault in it."""
     try:
-        raw = path.read_bytes()
+        raw = read_bounded(path, LIMIT)
     except OSError as fault:
         raise BadDocument(
             f"can't read {path}: {fault.strerror}", hint="check the path", where=str(path)

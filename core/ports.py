@@ -205,7 +205,7 @@ class Web(Protocol):
     def fetch(self, url: str, *, timeout: float = 20.0, limit: int = 4 * 1024 * 1024) -> Fetched:
         """The answer, whatever its status; no redirect is followed, no proxy used.
 
-        Raises OutsideFailed when there is none.
+        Raises OutsideFailed when there is none, or half of one.
         """
         ...
 

@@ -36,13 +36,16 @@ class State:
         return self.root / "reports"
 
 
-def publish(path: Path, data: bytes | str, mode: int = 0o644) -> None:
-    """Give ``data`` its final name, durably, or leave what was there before."""
+def publish(path: Path, data: bytes | str, mode: int = 0o644, *, exact: bool = False) -> None:
+    """Give ``data`` its final name, durably, or leave what was there before. ``exact`` is for what
+    another user has to read, whatever the umask says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if exact:
+                os.fchmod(file.fileno(), mode)
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())

@@ -62,17 +62,22 @@ def write(site: Site, floor: Floor, line: Line, folder: Path, web: Web, report: 
     and the initrd come from the mirror. Raises OutsideFailed or UsageProblem."""
     tree = folder / "tftp"
     (tree / "pxelinux.cfg").mkdir(parents=True, exist_ok=True)
+    for place in (tree, tree / "pxelinux.cfg"):
+        place.chmod(0o755)  # dnsmasq reads as nobody, whatever root's umask is
     _loader(tree)
     for path in (KERNEL, INITRD):
         with track(report, f"fetch {path}"):
             answer = web.fetch(site.mirror.url + path, timeout=120, limit=LIMIT)
+        if len(answer.body) >= LIMIT:
+            raise OutsideFailed(f"{path} is larger than any installer's", where=site.mirror.url,
+                                hint="publish the original disc 1")  # fmt: skip
         if answer.status != 200:
             raise OutsideFailed(
                 f"the mirror has no {path} (status {answer.status})", where=site.mirror.url,
                 hint="publish a disc 1 with its installer; `mirror status` says what is published",
             )  # fmt: skip
-        publish(tree / path.rsplit("/", 1)[1], answer.body)
-    publish(tree / "pxelinux.cfg" / "default", LOCAL)
+        publish(tree / path.rsplit("/", 1)[1], answer.body, exact=True)
+    publish(tree / "pxelinux.cfg" / "default", LOCAL, exact=True)
     for machine in floor.machines:
         menu(tree, site, machine, line)
     config = folder / "dnsmasq.conf"
@@ -84,7 +89,7 @@ def _loader(tree: Path) -> None:
     for loader, parts in LOADERS:
         if loader.exists() and all(part.exists() for part in parts):
             for part in (loader, *parts):
-                publish(tree / part.name, part.read_bytes())
+                publish(tree / part.name, part.read_bytes(), exact=True)
             return
     raise OutsideFailed(
         "pxelinux is not on this machine", hint="./setup installs it (Debian: pxelinux)"
@@ -107,7 +112,7 @@ def menu(tree: Path, site: Site, machine: Machine, line: Line) -> None:
             "default install\nprompt 0\nlabel install\n  kernel vmlinuz\n"
             f"  append {arguments}\n  ipappend 2\n"
         )
-    publish(tree / "pxelinux.cfg" / f"01-{machine.mac.replace(':', '-')}", text)
+    publish(tree / "pxelinux.cfg" / f"01-{machine.mac.replace(':', '-')}", text, exact=True)
 
 
 def dnsmasq(site: Site, floor: Floor, line: Line, tree: Path) -> str:

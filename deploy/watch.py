@@ -9,6 +9,7 @@ import re
 import threading
 import urllib.parse
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,11 +17,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from core.errors import OutsideFailed
 from deploy.provision import TRIES, Floor, Machine, Stage
 
+# Beside another server dnsmasq hears the same requests and calls them PXE.
 ASKS = re.compile(
-    r"DHCP(?:DISCOVER|REQUEST)\([^)]+\) (?:[0-9.]+ )?((?:[0-9a-f]{2}:){5}[0-9a-f]{2})"
+    r"(?:DHCP(?:DISCOVER|REQUEST)|PXE)\([^)]+\) (?:[0-9.]+ )?((?:[0-9a-f]{2}:){5}[0-9a-f]{2})"
 )
-SENT = re.compile(r"sent \S*/(vmlinuz|initrd\.img) to ([0-9.]+)")
-FOREIGN = re.compile(r"DHCP(?:DISCOVER|REQUEST)\([^)]+\) ((?:[0-9a-f]{2}:){5}[0-9a-f]{2}).*ignored")
+MENU = re.compile(r"sent \S*/pxelinux\.cfg/01-((?:[0-9a-f]{2}-){5}[0-9a-f]{2}) to ([0-9.]+)")
+SENT = re.compile(r"sent \S*/vmlinuz to ([0-9.]+)")
 MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 Render = Callable[[Machine], str]
 
@@ -35,7 +37,8 @@ class Desk:
     ) -> None:  # fmt: skip
         self._floor, self._now, self._render, self._changed = floor, now, render, changed
         self._guard = threading.RLock()
-        self._macs: dict[str, str] = {}  # address that was given → machine, in proxy mode
+        self._unsaved = False
+        self._addresses: dict[str, str] = {}  # card → the address that another server gave it
 
     @property
     def floor(self) -> Floor:
@@ -44,17 +47,31 @@ class Desk:
             return self._floor
 
     def heard(self, line: str) -> None:
-        """A line of dnsmasq's log."""
+        """A line of dnsmasq's log. When it can't be kept, ``changed`` tells it, and we go on."""
+        with suppress(OSError):
+            self._heard(line)
+
+    def _heard(self, line: str) -> None:
         if match := ASKS.search(line):
             with self._guard:
                 machine = self._floor.by_mac(match[1])
                 if machine and machine.asked is None:
                     self._note(machine, Stage.ASKED)
+        elif match := MENU.search(line):
+            mac = match[1].replace("-", ":")
+            with self._guard:
+                if self._floor.by_mac(mac):
+                    self._addresses[mac] = match[2]
         elif match := SENT.search(line):
             with self._guard:
-                machine = self._floor.by_address(match[2])
-                if machine and match[1] == "vmlinuz" and machine.kernel is None:
+                machine = self._at(match[1])
+                if machine and machine.kernel is None:
                     self._note(machine, Stage.KERNEL)
+
+    def _at(self, address: str) -> Machine | None:
+        """Who has an address: whoever fetched its menu from there, or whose it is by the site."""
+        macs = [mac for mac, given in self._addresses.items() if given == address]
+        return self._floor.by_mac(macs[-1]) if macs else self._floor.by_address(address)
 
     def kickstart(self, name: str, address: str, macs: tuple[str, ...]) -> tuple[HTTPStatus, str]:
         """The kickstart for whoever asks: only the machine itself, as its address or the card that
@@ -87,14 +104,19 @@ class Desk:
                 return HTTPStatus.FORBIDDEN
             if machine.done is None:
                 self._note(machine, Stage.DONE)
+            elif self._unsaved:
+                self._keep(machine, Stage.DONE.value)
             return HTTPStatus.OK
 
     def _note(self, machine: Machine, stage: Stage) -> None:
         self._keep(machine.model_copy(update={stage.value: self._now()}), stage.value)
 
     def _keep(self, machine: Machine, said: str) -> None:
+        """What is not on the disk counts nevertheless: nobody is wiped twice for want of space."""
         self._floor = self._floor.changed(machine)
+        self._unsaved = True
         self._changed(self._floor, machine, said)
+        self._unsaved = False
 
 
 class Reception(ThreadingHTTPServer):
@@ -112,6 +134,9 @@ class Reception(ThreadingHTTPServer):
                 hint="choose another --port, or end what listens there",
             ) from fault
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever speaks nonsense or goes away fills no engineer's screen."""
+
 
 class _Visitor(BaseHTTPRequestHandler):
     timeout = 20
@@ -119,12 +144,12 @@ class _Visitor(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a kickstart or take a report."""
-        place = urllib.parse.urlsplit(self.path)
-        kind, _, name = place.path.lstrip("/").partition("/")
+        path, _, query = self.path.partition("?")
+        kind, _, name = path.lstrip("/").partition("/")
         if kind == "ks":
             status, text = self.server.desk.kickstart(name, self.client_address[0], self._macs())
         elif kind == "done":
-            token = urllib.parse.parse_qs(place.query).get("token", [""])[0]
+            token = urllib.parse.parse_qs(query).get("token", [""])[0]
             status, text = self.server.desk.done(name, token), ""
         else:
             status, text = HTTPStatus.NOT_FOUND, ""

@@ -5,6 +5,7 @@ unpacked. Names and lengths come from the medium and are believed only within li
 """
 
 import hashlib
+import io
 import os
 import re
 import tarfile
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.documents import Document
-from core.errors import OutsideFailed, UsageProblem
+from core.errors import BadDocument, OutsideFailed, UsageProblem
 from isomirror import media
 from isomirror.iso9660 import ENTRIES, BadDisc, Extent, Index, Volume, read_extents
 from isomirror.media import Medium
@@ -24,6 +25,7 @@ Kind = Literal["iso", "tar", "directory"]
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 KEYS = "RPM-GPG-KEY"
 KEY = 1 << 20
+RECORD = 1 << 20  # bytes of a header, a long name or a list of attributes in a tar
 COMPS_FILE = re.compile(r"(repodata/)?[^/]*comps[^/]*\.xml")
 ISO_MARK, TAR_MARK = (32_769, b"CD001"), (257, b"ustar")
 PACKED = {
@@ -55,7 +57,7 @@ class Addon(Document):
         """Whether the medium is still what was verified."""
         try:
             return look(Path(self.path)).identity == self.identity
-        except (BadDisc, OutsideFailed, UsageProblem, OSError):
+        except (BadDisc, OutsideFailed, BadDocument, UsageProblem, OSError):
             return False
 
 
@@ -124,7 +126,7 @@ class Looked:
 
 
 def look(path: Path) -> Looked:
-    """What lies where on a medium. Raises BadDisc, UsageProblem, OutsideFailed."""
+    """What lies where on a medium. Raises BadDisc, BadDocument, UsageProblem, OutsideFailed."""
     path = path.absolute()
     try:
         looked = _look(path)
@@ -148,8 +150,7 @@ def _look(path: Path) -> Looked:
     if path.is_dir():
         return Looked(path, "directory", _walk(path), None)
     if not path.is_file():
-        raise UsageProblem("there is no such medium", where=str(path),
-                           hint="give an ISO, a tar or a directory of RPMs")  # fmt: skip
+        raise media.no_file(path, "give an ISO, a tar or a directory of RPMs")
     with path.open("rb") as file:
         start = file.read(ISO_MARK[0] + 5)
     for mark, program in PACKED.items():
@@ -211,9 +212,20 @@ def _raise(fault: OSError) -> None:
     raise fault
 
 
+class _Sparing(io.BufferedReader):
+    """A file of which nobody reads much at once: tarfile takes as much memory for a long name as
+    the archive claims that it needs."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As a file's; raises ReadError."""
+        if size is None or not 0 <= size <= RECORD:
+            raise tarfile.ReadError(f"a record of {size} bytes where names stand")
+        return super().read(size)
+
+
 def _read_tar(path: Path) -> Index:
     try:
-        with tarfile.open(path, "r:") as archive:
+        with _Sparing(io.FileIO(path)) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             files = dict(_members(archive, path))
     except (tarfile.TarError, ValueError, ArithmeticError, EOFError, MemoryError) as fault:
         said = str(fault) or type(fault).__name__  # tarfile lets through what odd numbers lead to

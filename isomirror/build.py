@@ -11,24 +11,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from core.documents import read_bounded
 from core.errors import Blocked, OutsideFailed
 from core.progress import Report, Unit, track
 from core.rules import Answer, Finding, Severity, blockers, judge
 from core.state import lock
-from isomirror import catalogue
-from isomirror.addon import Looked
+from isomirror import catalogue, repository
+from isomirror.addon import KEY, Looked
 from isomirror.check import DiscCheck, read_disc, recalled
 from isomirror.expected import expected
 from isomirror.extra import Wanted, examine, look_at
 from isomirror.findings import (
     doubled,
+    groups_readable,
     judged,
     judged_extra,
     key_findings,
+    set_complete,
     together,
     unreadable,
 )
 from isomirror.iso9660 import BadDisc, Index, read_file
+from isomirror.keyfile import alone
 from isomirror.media import EACH, SET, Medium, look
 from isomirror.openpgp import BadKey, KeyRing, read_key
 from isomirror.release import (
@@ -37,8 +41,8 @@ from isomirror.release import (
     Contents,
     Disc,
     Published,
-    current,
     publish_release,
+    sound,
     told,
     writing,
 )
@@ -132,30 +136,43 @@ def carry_out(
     findings += found
     _go_on(findings)
     identity = _identity(media, order, places)
-    old = current(mirror)
+    old = sound(mirror / "current")
     if old is not None and old.identity == identity:
         return Built(old, old.findings, changed=False)
     findings += key_findings(ring, now or datetime.now(UTC))
-    listed, found = expected(media, order.sums, ring)
-    findings += catalogue.findings(media, order.fingerprint) + found
-    _go_on(findings)
-    discs = tuple(
-        Disc(m, i, _check(m, i, ring, mirror, report, sum_))
-        for (m, i), sum_ in zip(looked, listed, strict=True)
-    )
-    findings += tuple(finding for disc in discs for finding in judged(disc))
-    findings += together(discs)
+    discs, findings = _read_discs(looked, order, ring, findings, mirror, report)
     extras = tuple(
         examine(wanted, place, mirror, report)
         for wanted, place in zip(order.addons, places, strict=True)
     )
     findings += tuple(finding for extra in extras for finding in judged_extra(extra))
-    findings += doubled(discs, extras)
+    findings += doubled(discs, extras) + groups_readable(discs, extras)
     _go_on(findings)
     if dry_run:
         return Built(None, findings, changed=False)
     contents = Contents(identity, discs, extras, raw, order.fingerprint, findings, order.sums)
     return Built(publish_release(contents, mirror, report), findings, changed=True)
+
+
+def _read_discs(
+    looked: list[tuple[Medium, Index]], order: Order, ring: KeyRing,
+    findings: tuple[Finding, ...], mirror: Path, report: Report,
+) -> tuple[tuple[Disc, ...], tuple[Finding, ...]]:  # fmt: skip
+    """The discs read to their end, and ``findings`` with theirs. Raises MediaBlocked before that
+    for what can be seen without."""
+    media = tuple(medium for medium, _ in looked)
+    there = frozenset().union(*(index.files for _, index in looked))
+    listed = repository.listed(*looked[0])
+    sums, found = expected(media, order.sums, ring)
+    findings += catalogue.findings(media, order.fingerprint) + found
+    findings += set_complete(media, there, listed)
+    _go_on(findings)
+    discs = tuple(
+        Disc(m, i, _check(m, i, ring, mirror, report, sum_))
+        for (m, i), sum_ in zip(looked, sums, strict=True)
+    )
+    findings += tuple(finding for disc in discs for finding in judged(disc))
+    return discs, findings + together(discs, listed)
 
 
 def _go_on(findings: tuple[Finding, ...]) -> None:
@@ -203,17 +220,20 @@ def _key(
     where = str(given) if given else f"{medium.name}:/{KEY_FILE}"
     if given:
         try:
-            raw = given.read_bytes()
+            raw = read_bounded(given, KEY)
         except OSError as fault:
-            raise BadKey(f"can't read the key: {fault.strerror}", where=where) from fault
+            raise BadKey(
+                f"can't read the key: {fault.strerror}", where=where,
+                hint="give the publisher's public key file with --key",
+            ) from fault  # fmt: skip
     elif KEY_FILE in index.files:
         with Path(medium.path).open("rb") as file:
-            raw = read_file(file, index.files[KEY_FILE], 1 << 20)
+            raw = read_file(file, index.files[KEY_FILE], KEY)
     else:
         raise BadKey("the disc has no key file", where=where, hint="give one with --key FILE")
     ring = read_key(raw, where)
     if ring.primary.fingerprint == fingerprint:
-        return ring, raw, ()
+        return ring, alone(raw), ()
     finding = Finding(
         rule="media.key_pinned", title="The key is the one that is pinned",
         severity=Severity.BLOCKER, answer=Answer.FAIL, where=where,

@@ -36,8 +36,16 @@ class KnownRelease(Document):
     source: str
 
 
+class Told(Document):
+    """Who says so, and how surely."""
+
+    trust: Trust
+    source: str
+
+
 class KnownMedium(Document):
-    """One disc as it was published. Sizes are bytes; ``volume_size`` is the descriptor's."""
+    """One disc as it was published. Sizes are bytes; ``volume_size`` is the descriptor's; ``facts``
+    says who tells them and the volume id."""
 
     file: str
     release: str
@@ -47,6 +55,7 @@ class KnownMedium(Document):
     size: int = 0
     volume: str = ""
     volume_size: int = 0
+    facts: Told | None = None
     sums: tuple[KnownSum, ...] = ()
 
 
@@ -134,7 +143,12 @@ def _size(media: Media) -> Iterator[Outcome]:
             )
             if wanted and seen != wanted
         ]
-        yield failed("; ".join(wrong), where=medium.name) if wrong else passed(where=medium.name)
+        told = entry.facts.source if entry.facts else ""
+        yield (
+            failed(f"{'; '.join(wrong)} (by {told})", where=medium.name)
+            if wrong
+            else passed(told and f"as {told} has it", where=medium.name)
+        )
 
 
 RULES: tuple[Rule[Media], ...] = (

@@ -52,7 +52,7 @@ class DiscCheck(Document):
     """What reading a whole disc came to. ``sum_right`` is None when no md5 is implanted and no sum
     ``listed``; it is about the listed one when there is one."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     identity: str
     fingerprint: str
     sum_right: bool | None

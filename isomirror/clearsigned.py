@@ -16,6 +16,7 @@ BLOCK = re.compile(
 )
 MARK = b"-----BEGIN PGP SIGNED"
 LIMIT = 64 * 1024 * 1024
+TEXTS = 16
 TEXT, BINARY = 1, 0
 
 
@@ -32,8 +33,7 @@ class Clear:
 
     def good(self, ring: KeyRing) -> bool:
         """Whether a key of ``ring`` signed exactly this text."""
-        kind = self.signature.trailer[0 if self.signature.version == 3 else 1]
-        if kind not in (TEXT, BINARY):
+        if self.signature.kind not in (TEXT, BINARY):
             return False
         lines = self.text.replace(b"\r\n", b"\n").split(b"\n")
         canonical = b"\r\n".join(line.rstrip(b" \t") for line in lines)
@@ -44,6 +44,9 @@ class Clear:
 
 def read(raw: bytes, where: str) -> tuple[Clear, ...]:
     """The signed texts in ``raw``, of which nothing else should be believed. Raises BadDocument."""
+    if raw.count(MARK) > TEXTS:  # each is looked for to the file's end
+        raise BadDocument(f"more than {TEXTS} signed texts", where=where,
+                          hint="give the publisher's own checksum file")  # fmt: skip
     found = tuple(_clear(match, where) for match in BLOCK.finditer(raw[:LIMIT]))
     if len(found) != raw.count(MARK):
         raise BadDocument("the signed text is cut short", where=where, hint="copy the file again")

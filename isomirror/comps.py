@@ -15,6 +15,7 @@ HEAD = (
 )
 STRENGTH = ("optional", "default", "mandatory")
 KINDS = ("group", "category", "environment")
+DEPTH = 8  # comps, group, packagelist, packagereq: four are in use
 
 
 class BadGroups(Blocked):
@@ -44,14 +45,23 @@ def unite(files: Sequence[tuple[str, bytes]]) -> bytes:
 
 def _read(where: str, raw: bytes) -> Tree.Element:
     if b"<!ENTITY" in raw or b"\0" in raw:  # entities grow without end; no comps file needs one
-        raise BadGroups("the comps file defines entities, or is no UTF-8", where=where)
+        raise _bad("the comps file defines entities, or is no UTF-8", where)
     try:
         root = Tree.fromstring(raw)  # noqa: S314
     except Tree.ParseError as fault:
-        raise BadGroups(f"the comps file is no XML: {fault}", where=where) from fault
+        raise _bad(f"the comps file is no XML: {fault}", where) from fault
+    level = [root]
+    for _ in range(DEPTH):
+        level = [child for element in level for child in element]
+    if level:  # who writes it calls itself for each level
+        raise _bad(f"the comps file is nested deeper than {DEPTH}", where)
     if root.tag != "comps":
-        raise BadGroups(f"the comps file starts with <{root.tag[:40]}>", where=where)
+        raise _bad(f"the comps file starts with <{root.tag[:40]}>", where)
     return root
+
+
+def _bad(text: str, where: str) -> BadGroups:
+    return BadGroups(text, where=where, hint="take an original medium, or one without groups")
 
 
 def _add(same: Tree.Element, other: Tree.Element) -> None:

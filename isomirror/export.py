@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -192,7 +193,7 @@ class _Run:
         self.written = self.kept = 0
 
     def run(self, free: int) -> Exported:
-        self.target.mkdir(parents=True, exist_ok=True)
+        self.directory(self.target)
         former = self.listed()
         publish(self.target / MARK, f"{self.identity} incomplete\n")
         # Written bytes are read back, and both count: what is there already is only read.
@@ -202,6 +203,7 @@ class _Run:
                 self.one(piece, meter)
         lines = (f"{value}  {path}\n" for path, value in sorted(self.sums.items()))
         publish(self.target / SUMS, "".join(lines))
+        _open_to_all(self.target / SUMS, 0o644)
         removed = self.tidy(former - set(self.sums))
         publish(self.target / MARK, f"{self.identity} complete\n")
         size = sum(piece.size for piece in self.pieces)
@@ -229,7 +231,10 @@ class _Run:
             if place.is_symlink() or (place.exists() and not place.is_dir()):
                 raise UsageProblem("this stands where a directory belongs", where=str(place),
                                    hint="remove it, or export elsewhere")  # fmt: skip
-        path.mkdir(parents=True, exist_ok=True)
+        for place in reversed((path, *path.parents)):
+            if not place.exists():
+                place.mkdir()
+                _open_to_all(place, 0o755)
 
     def listed(self) -> set[str]:
         """The files of the export before: only what its list names was ours."""
@@ -264,6 +269,7 @@ def _write(piece: Piece, path: Path, meter: Meter) -> str:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     found = hashlib.sha256()
     with os.fdopen(os.open(beside, flags, 0o644), "wb", buffering=0) as file:
+        _open_to_all(file.fileno(), 0o644)
         for data in piece.read():
             found.update(data)
             view = memoryview(data)
@@ -281,6 +287,12 @@ def _write(piece: Piece, path: Path, meter: Meter) -> str:
         )  # fmt: skip
     beside.replace(path)
     return found.hexdigest()
+
+
+def _open_to_all(place: Path | int, mode: int) -> None:
+    """Whoever serves it is another user, whatever the umask here; FAT knows no users."""
+    with suppress(OSError):
+        os.chmod(place, mode)  # noqa: PTH101 (a descriptor, too)
 
 
 def _file_digest(path: Path, meter: Meter) -> str:

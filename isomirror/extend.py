@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.documents import read_bounded
 from core.errors import BadDocument, UsageProblem
 from core.progress import Report
 from core.rules import Answer, Finding, Severity
@@ -17,8 +18,10 @@ from isomirror.addon import NAME, look
 from isomirror.build import Built, MediaBlocked, Order, carry_out, kept
 from isomirror.extra import Wanted
 from isomirror.keyfile import alone
+from isomirror.media import written
 from isomirror.openpgp import BadKey, read_key
 from isomirror.release import Published, told, writing
+from isomirror.sums import LIMIT, read_sums
 
 RESERVED = ("centos-6",)  # the discs' own key has this name
 
@@ -36,21 +39,21 @@ class Given:
 
 def add(given: Given, mirror: Path, report: Report, *, dry_run: bool = False) -> Built:
     """Verify a medium and publish it with what is published. Raises MediaBlocked with findings."""
-    name = _name(given)
+    name, medium = _name(given), written(given.medium.absolute())
     with writing(mirror), lock(mirror / "lock", "the mirror"):
         published = _published(mirror)
         others = [wanted for wanted in kept(mirror) if wanted.name != name]
         for wanted in kept(mirror):
-            if wanted.name == name and wanted.path != given.medium.absolute():
+            if wanted.name == name and wanted.path != medium:
                 raise UsageProblem(
                     f"another medium is called {name}: {wanted.path}",
                     hint=f"choose a --name, or `groundlift mirror remove {name}` first",
                 )
         fingerprint = given.fingerprint or published.fingerprint
         wanted = Wanted(
-            name=name, path=given.medium.absolute(), fingerprint=fingerprint,
+            name=name, path=medium, fingerprint=fingerprint,
             key=_key(given, fingerprint, mirror, published),
-            sums=_read(given.sums, "the checksum file") if given.sums else b"",
+            sums=_sums(given.sums) if given.sums else b"",
         )  # fmt: skip
         return carry_out(_order(published, mirror, (*others, wanted)), mirror, report,
                          dry_run=dry_run)  # fmt: skip
@@ -132,11 +135,20 @@ def _carried(medium: Path) -> Iterator[tuple[str, bytes, str]]:
             continue
 
 
+def _sums(path: Path) -> bytes:
+    """A checksum file that holds a sum at least."""
+    raw = _read(path, "the checksum file")
+    read_sums(raw, str(path))
+    return raw
+
+
 def _read(path: Path, what: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bounded(path, LIMIT)
     except OSError as fault:
-        raise BadDocument(f"can't read {what}: {fault.strerror}", where=str(path)) from fault
+        raise BadDocument(
+            f"can't read {what}: {fault.strerror}", where=str(path), hint="look at the file"
+        ) from fault
 
 
 def _not_pinned(where: str, found: str, pinned: str) -> Finding:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import OutsideFailed, Problem, UsageProblem
+from core.errors import BadDocument, OutsideFailed, Problem, UsageProblem
 from core.progress import Meter, Report, Unit, track
 from core.rules import Answer, Finding, Severity
 from isomirror.addon import Addon, Looked, look
@@ -67,7 +67,7 @@ def look_at(wanted: tuple[Wanted, ...]) -> tuple[tuple[Looked, ...], tuple[Findi
     for one in wanted:
         try:
             looked.append(look(one.path))
-        except (BadDisc, UsageProblem, OutsideFailed) as fault:
+        except (BadDisc, BadDocument, UsageProblem, OutsideFailed) as fault:
             findings.append(_unexaminable(one, fault))
     return tuple(looked), tuple(findings)
 

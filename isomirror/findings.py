@@ -1,15 +1,19 @@
 """What reading discs and add-on media came to, as findings."""
 
+from collections.abc import Set
 from datetime import datetime
 from pathlib import Path
 
-from core.rules import Answer, Finding, Severity
-from isomirror import repository
+from core.errors import Problem
+from core.rules import Answer, Finding, Rule, Severity, failed, judge, unknown
+from isomirror import comps, repository
 from isomirror.check import DiscCheck
 from isomirror.extra import Extra
 from isomirror.iso9660 import BadDisc, CutShort
+from isomirror.media import Medium
 from isomirror.openpgp import KeyRing
 from isomirror.release import Disc, choose
+from isomirror.repository import Listed
 
 SHOWN = 20  # packages named one by one
 
@@ -94,7 +98,33 @@ def _changed(where: str) -> Finding:
     )  # fmt: skip
 
 
-def together(discs: tuple[Disc, ...]) -> tuple[Finding, ...]:
+def set_complete(
+    media: tuple[Medium, ...], there: Set[str], listed: Listed | None
+) -> tuple[Finding, ...]:
+    """Whether a disc is missing that disc 1's own list of packages speaks of. ``there`` are the
+    files of all discs. Where .discinfo is silent, only that list tells, and has to."""
+    lost = listed.lost_discs(there) if listed else {}
+    blank = [medium.name for medium in media if not medium.numbered]
+    outcomes = [
+        failed(f"disc {number} is not among the images given: disc 1 lists {len(names)} packages "
+               f"on it, such as {names[0]}, and none is there")
+        for number, names in lost.items()
+    ]  # fmt: skip
+    if blank and listed is None:
+        outcomes.append(unknown(f"{', '.join(blank)} without a number (.discinfo), and disc 1 "
+                                "without a list of packages"))  # fmt: skip
+    elif blank and listed and not lost and (absent := listed.absent(there)):
+        outcomes.append(failed(f"{len(absent)} packages that disc 1 lists are on no image, such as "
+                               f"{absent[0]}"))  # fmt: skip
+    rule: Rule[None] = Rule(
+        "media.set_complete", "The set is complete", Severity.BLOCKER,
+        "add the missing disc: the metadata of disc 1 lists packages of every disc",
+        lambda _: outcomes,
+    )  # fmt: skip
+    return judge((rule,), None) if outcomes else ()
+
+
+def together(discs: tuple[Disc, ...], listed: Listed | None) -> tuple[Finding, ...]:
     """What can only be seen of all discs side by side."""
     findings = []
     seen: dict[str, tuple[str, str]] = {}
@@ -120,8 +150,7 @@ def together(discs: tuple[Disc, ...]) -> tuple[Finding, ...]:
                 remediation="the copy is damaged, or was changed: copy the disc again",
             )
         )  # fmt: skip
-    listed = repository.listed(discs[0].medium, discs[0].index)
-    absent = sorted(listed - set(seen)) if listed and not any(d.check.bad for d in discs) else []
+    absent = listed.absent(seen.keys()) if listed and not any(d.check.bad for d in discs) else []
     if absent:
         findings.append(
             Finding(
@@ -172,6 +201,31 @@ def judged_extra(extra: Extra) -> list[Finding]:
     if not extra.addon().unchanged():
         findings.append(_changed(where))
     return findings
+
+
+def groups_readable(discs: tuple[Disc, ...], extras: tuple[Extra, ...]) -> tuple[Finding, ...]:
+    """Comps files that can't be read, before anything is written."""
+    first = discs[0]
+    found = []
+    try:
+        own = repository.comps(first.medium, first.index)
+        comps.unite([(first.medium.name, own)])
+    except (comps.BadGroups, BadDisc) as fault:
+        found.append(_groups("media.groups_readable", first.medium.name, fault))
+    for extra in extras:
+        try:
+            comps.unite([(extra.wanted.name, extra.groups)] if extra.groups else [])
+        except comps.BadGroups as fault:
+            found.append(_groups("addon.groups_readable", extra.wanted.name, fault))
+    return tuple(found)
+
+
+def _groups(rule: str, where: str, fault: Problem) -> Finding:
+    return Finding(
+        rule=rule, title="The groups can be read", severity=Severity.BLOCKER, answer=Answer.FAIL,
+        where=where, evidence=fault.message,
+        remediation="take an original medium, or one without groups (a comps file)",
+    )  # fmt: skip
 
 
 def doubled(discs: tuple[Disc, ...], extras: tuple[Extra, ...]) -> tuple[Finding, ...]:

@@ -5,25 +5,26 @@ import base64
 import struct
 import textwrap
 
-from isomirror.openpgp import dearmoured, packets
+from isomirror.openpgp import bound_blocks, dearmoured, packets
 
 BEGIN = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 END = "-----END PGP PUBLIC KEY BLOCK-----"
-PRIMARY = 6
 
 
 def alone(raw: bytes) -> bytes:
-    """The first key of a file that was read before; the file itself when it holds nothing else."""
-    kept: list[bytes] = []
-    found = list(packets(dearmoured(raw)))
-    for tag, body in found:
-        if tag == PRIMARY and kept:
-            break
-        if tag < 16:  # the old format has no larger ones, and a key needs none
-            kept.append(bytes([0x80 | tag << 2 | 2]) + struct.pack(">I", len(body)) + body)
-    if raw.count(BEGIN) == 1 and len(kept) == len(found):
+    """The first key of a file that was read before, with the subkeys it vouches for; the file
+    itself when it holds nothing else."""
+    packed = dearmoured(raw)
+    kept = [packet for block in bound_blocks(packed) for packet in block]
+    if raw.count(BEGIN) == 1 and kept == list(packets(packed)):
         return raw
-    return _armoured(b"".join(kept))
+    return _armoured(
+        b"".join(
+            bytes([0x80 | tag << 2 | 2]) + struct.pack(">I", len(body)) + body
+            for tag, body in kept
+            if tag < 16  # the old format has no larger ones, and a key needs none
+        )
+    )
 
 
 def _armoured(raw: bytes) -> bytes:

@@ -6,6 +6,7 @@ is trusted, because real discs exist without each of them.
 
 import configparser
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,7 @@ class Medium(Document):
     tree_needs: tuple[str, ...] = ()
     tree_lacks: tuple[str, ...] = ()
     package_release: str = ""
+    package_arch: str = ""
     packages: int = 0
     repodata: bool = False
     comps: bool = False
@@ -56,6 +58,22 @@ class Medium(Document):
         marks = f"{self.path}|{self.size}|{self.inode}|{self.modified}|{self.volume}|"
         return hashlib.sha256(f"{marks}{self.disc_id}|{self.implanted}".encode()).hexdigest()[:24]
 
+    @property
+    def numbered(self) -> bool:
+        """Whether .discinfo tells which disc of its set this is."""
+        return bool(self.discs) or self.every_disc
+
+    @property
+    def told_release(self) -> str:
+        """The release, from the first mark that tells it; that all agree is a rule's matter."""
+        told = (self.release, self.tree_release, self.package_release, _release(self.volume))
+        return next(filter(None, told), "")
+
+    @property
+    def told_arch(self) -> str:
+        """The architecture, likewise."""
+        return next(filter(None, (self.arch, self.tree_arch, self.package_arch)), "")
+
     def unchanged(self) -> bool:
         """Whether the file is still the one that was looked at."""
         try:
@@ -67,9 +85,9 @@ class Medium(Document):
 
 def look(image: Path) -> tuple[Medium, Index]:
     """Read a disc's marks and its index. Raises BadDisc or BadDocument."""
-    image = image.absolute()
+    image = written(image.absolute())
     if not image.is_file():
-        raise BadDocument("there is no such image", where=str(image), hint="name the two ISO files")
+        raise no_file(image, "name the ISO files of the DVDs")
     index = read_index(image)
     facts = image.stat()
     with image.open("rb") as file:
@@ -91,11 +109,33 @@ def look(image: Path) -> tuple[Medium, Index]:
         volume_size=index.volume.size, disc_id=disc_id, release=release, arch=arch, discs=discs,
         every_disc=every, tree_release=tree_release, tree_arch=tree_arch,
         tree_needs=needs, tree_lacks=tuple(name for name in needs if name not in index.files),
-        package_release=_package_release(packages), packages=len(packages),
+        package_release=_package_release(packages), package_arch=_package_arch(packages),
+        packages=len(packages),
         repodata="repodata/repomd.xml" in index.files,
         comps=any(re.fullmatch(r"repodata/[^/]*comps[^/]*\.xml", name) for name in index.files),
         implanted=implant[1].decode() if implant else "", skip=int(implant[2]) if implant else 0,
     ), index  # fmt: skip
+
+
+def written(path: Path) -> Path:
+    """A path that can stand in published.json. Raises BadDocument."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as fault:
+        raise BadDocument(
+            f"the path is no UTF-8: {os.fsencode(path)!r}", hint="call it by letters that are"
+        ) from fault
+    return path
+
+
+def no_file(path: Path, hint: str) -> BadDocument:
+    """What to say of a medium that is none: a drive is no file that could be served later."""
+    if not path.exists():
+        return BadDocument("there is no such file", where=str(path), hint=hint)
+    return BadDocument(
+        "this is no regular file", where=str(path),
+        hint=f"{hint}; of a disc in a drive make one first: `dd if=/dev/sr0 of=disc.iso bs=1M`",
+    )  # fmt: skip
 
 
 def _discinfo(text: str) -> tuple[str, str, str, tuple[int, ...], bool]:
@@ -141,6 +181,13 @@ def _package_release(names: list[str]) -> str:
     return ""
 
 
+def _package_arch(names: list[str]) -> str:
+    """A disc for 64 bits holds packages of 32 bits as well."""
+    if any(name.endswith(".x86_64.rpm") for name in names):
+        return "x86_64"
+    return "i386" if any(re.search(r"\.i[3-6]86\.rpm$", name) for name in names) else ""
+
+
 Media = tuple[Medium, ...]
 
 
@@ -184,7 +231,11 @@ def _says_release(medium: Medium) -> Outcome:
 
 
 def _says_arch(medium: Medium) -> Outcome:
-    told = {".discinfo": medium.arch, ".treeinfo": medium.tree_arch}
+    told = {
+        ".discinfo": medium.arch,
+        ".treeinfo": medium.tree_arch,
+        "packages": medium.package_arch,
+    }
     told = {mark: arch for mark, arch in told.items() if arch}
     seen = ", ".join(f"{mark} {arch}" for mark, arch in told.items())
     if not told:
@@ -197,22 +248,40 @@ def _sum(medium: Medium) -> Outcome:
 
 
 def _one_release(media: Media) -> Outcome:
-    kinds = sorted({f"{medium.disc_id} {medium.release} {medium.arch}".strip() for medium in media})
-    seen = "; ".join(f"{m.name}: {m.disc_id or '?'} {m.release} {m.arch}" for m in media)
-    return passed(kinds[0]) if len(kinds) == 1 else failed(seen)
+    """A mark that a disc lacks tells nothing against it."""
+    seen = "; ".join(
+        f"{m.name}: {m.disc_id or '?'} {m.told_release or '?'} {m.told_arch or '?'}" for m in media
+    )
+    kinds = [
+        {told for told in marks if told}
+        for marks in zip(*((m.disc_id, m.told_release, m.told_arch) for m in media), strict=True)
+    ]
+    if any(len(kind) > 1 for kind in kinds):
+        return failed(seen)
+    return passed(" ".join(told for kind in kinds for told in kind))
 
 
 def _no_repeat(media: Media) -> Outcome:
-    taken: dict[int, str] = {}
+    taken: dict[int | str, str] = {}
     for medium in media:
-        for number in medium.discs:
-            if number in taken:
-                return failed(f"disc {number} is both {taken[number]} and {medium.name}")
-            taken[number] = medium.name
-    return passed(f"discs {', '.join(map(str, sorted(taken)))}")
+        # what .discinfo does not tell apart is known by its contents' sum, or by its file
+        file = f"{medium.inode} {medium.size} {medium.modified}"
+        marks: list[int | str] = [*medium.discs, file]
+        marks += [medium.implanted] if medium.implanted else []
+        for mark in marks:
+            if mark in taken:
+                which = f"disc {mark} is" if isinstance(mark, int) else "one disc is"
+                return failed(f"{which} both {taken[mark]} and {medium.name}")
+        taken |= dict.fromkeys(marks, medium.name)
+    numbers = sorted(mark for mark in taken if isinstance(mark, int))
+    return passed(f"discs {', '.join(map(str, numbers)) or 'without a number'}")
 
 
 def _complete(media: Media) -> Outcome:
+    """As far as .discinfo tells; the packages that disc 1 lists are looked for afterwards."""
+    blank = [medium.name for medium in media if not medium.numbered]
+    if blank:
+        return passed(f"{', '.join(blank)} without a number: disc 1's list of packages decides")
     if any(medium.every_disc for medium in media) and any(medium.repodata for medium in media):
         return passed("a disc says that it is all of them")
     numbers = {number for medium in media for number in medium.discs}

@@ -57,8 +57,8 @@ def read(fetch: Fetch, where: str) -> Metadata:
 
 def listed(raw: bytes, where: str) -> dict[str, tuple[str, str, str]]:
     """What a repomd.xml lists: kind → (path, algorithm, digest). Raises BadMetadata."""
-    if b"<!" in raw:  # no repomd.xml needs a document type, and entities grow without end
-        raise _bad("repomd.xml defines entities", where)
+    if b"<!" in raw or b"\0" in raw:  # it needs no document type, and entities grow without end
+        raise _bad("repomd.xml defines entities, or is no UTF-8", where)
     try:
         root = Tree.fromstring(raw)  # noqa: S314
     except Tree.ParseError as fault:

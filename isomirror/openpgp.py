@@ -28,6 +28,8 @@ ALGORITHMS: dict[str, hashes.HashAlgorithm] = {
     "sha512": hashes.SHA512(),
 }
 RSA = (1, 3)
+SIGNATURE, PRIMARY, USER, SUBKEY = 2, 6, 13, 14  # packets
+BINDS, REVOKES = 0x18, 0x28  # kinds of signatures over a subkey
 
 
 class BadKey(BadDocument):
@@ -50,6 +52,11 @@ class Signature:
     left: bytes
     value: bytes
 
+    @property
+    def kind(self) -> int:
+        """What is signed: data, a key's name, a subkey (RFC 4880, section 5.2.1)."""
+        return self.trailer[0 if self.version == 3 else 1]
+
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
@@ -66,7 +73,8 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """A primary key with its RSA subkeys. ``expires`` is None when the key never does."""
+    """A primary key with the RSA subkeys that it vouches for. ``expires`` is None when the key
+    never does."""
 
     primary: PublicKey
     keys: tuple[PublicKey, ...]
@@ -106,25 +114,62 @@ def read_key(raw: bytes, name: str) -> KeyRing:
 
 
 def _read_key(raw: bytes) -> tuple[list[PublicKey], datetime | None, str]:
-    keys: list[PublicKey] = []
+    blocks = bound_blocks(raw)
+    keys = [key for block in blocks if (key := _public_key(block[0][1])) is not None]
     life, user = None, ""
-    for tag, body in packets(raw):
-        if tag in (6, 14):
-            if tag == 6 and keys:
-                break  # a second key in the same file is not the pinned one
-            key = _public_key(body)
-            if key is not None:
-                keys.append(key)
-            elif tag == 6:
-                raise Malformed("the primary key is no RSA key of version 4")
-        elif tag == 13 and not user:
+    for tag, body in blocks[0]:
+        if tag == USER and not user:
             user = "".join(c for c in body.decode("utf-8", "replace") if c.isprintable())
-        elif tag == 2 and len(keys) == 1 and life is None:
+        elif tag == SIGNATURE and life is None:
             life = _lifetime(body)
-    if not keys:
-        raise Malformed("no public key packet")
     ends = keys[0].made.timestamp() + life if life else None
     return keys, datetime.fromtimestamp(ends, UTC) if ends else None, user
+
+
+Block = list[tuple[int, bytes]]
+
+
+def bound_blocks(raw: bytes) -> list[Block]:
+    """The packets of the first key: the primary key with what belongs to it, then each subkey that
+    it vouches for. Anybody can put a subkey of his own behind a key whose fingerprint is pinned;
+    nobody but the key's owner can sign that it belongs there. Raises Malformed."""
+    blocks: list[Block] = []
+    for tag, body in packets(raw):
+        if tag == PRIMARY and blocks:
+            break  # a second key in the same file is not the pinned one
+        if tag in (PRIMARY, SUBKEY):
+            blocks.append([])
+        if blocks:
+            blocks[-1].append((tag, body))
+    if not blocks or blocks[0][0][0] != PRIMARY:
+        raise Malformed("no public key packet")
+    body = blocks[0][0][1]
+    primary = _public_key(body)
+    if primary is None:
+        raise Malformed("the primary key is no RSA key of version 4")
+    return [blocks[0], *(block for block in blocks[1:] if _bound(primary, body, block))]
+
+
+def _bound(primary: PublicKey, body: bytes, block: Block) -> bool:
+    """Whether ``primary`` signed that the subkey of ``block`` is its own, and did not revoke it."""
+    data = _framed(body) + _framed(block[0][1])
+    kinds = set()
+    for tag, packet in block[1:]:
+        try:
+            signature = _signature(packet) if tag == SIGNATURE else None
+        except Malformed:
+            continue
+        if signature is None or signature.key_id not in ("", primary.id):
+            continue
+        digest = hashlib.new(signature.hash, data + signature.trailer, usedforsecurity=False)
+        if _rsa_verifies(primary.numbers, signature, digest.digest()):
+            kinds.add(signature.kind)
+    return BINDS in kinds and REVOKES not in kinds
+
+
+def _framed(body: bytes) -> bytes:
+    """A key as it is hashed."""
+    return b"\x99" + struct.pack(">H", len(body)) + body
 
 
 def _public_key(body: bytes) -> PublicKey | None:
@@ -132,7 +177,7 @@ def _public_key(body: bytes) -> PublicKey | None:
         return None
     modulus, rest = _mpi(body[6:])
     exponent, _ = _mpi(rest)
-    digest = hashlib.sha1(b"\x99" + struct.pack(">H", len(body)) + body).hexdigest()  # noqa: S324
+    digest = hashlib.sha1(_framed(body)).hexdigest()  # noqa: S324
     made = datetime.fromtimestamp(struct.unpack_from(">I", body, 1)[0], UTC)
     numbers = rsa.RSAPublicNumbers(int.from_bytes(exponent, "big"), int.from_bytes(modulus, "big"))
     numbers.public_key()  # refuses numbers that are no key

@@ -19,16 +19,16 @@ from core.errors import OutsideFailed
 from core.progress import Report, Unit, track
 from core.rules import Finding
 from core.state import publish, publish_model, sync_directory
-from isomirror import comps, repository
+from isomirror import comps, metadata, repository
 from isomirror.addon import Addon
 from isomirror.check import DiscCheck
 from isomirror.extra import Extra
 from isomirror.iso9660 import Index
 from isomirror.media import Medium
-from isomirror.repository import Item
+from isomirror.repository import Item, Tree
 
 KEY_FILE = "RPM-GPG-KEY-CentOS-6"
-VERSION = 2
+VERSION = 3
 KEYS = "RPM-GPG-KEY-*"
 SUMS = "discs.sums"
 
@@ -96,7 +96,15 @@ def writing(mirror: Path) -> Iterator[None]:
 def current(mirror: Path) -> Published | None:
     """What is published now; None when nothing is, or when it is not whole and must be built
     again."""
-    return _whole(mirror / "current")
+    return whole(mirror / "current")
+
+
+def opened(mirror: Path) -> tuple[Path, Published] | None:
+    """The current release's own folder and what it is made of: of one and the same release, though
+    `current` be switched over meanwhile."""
+    release = (mirror / "current").resolve()
+    published = whole(release)
+    return (release, published) if published else None
 
 
 def told(mirror: Path) -> Published | None:
@@ -104,7 +112,8 @@ def told(mirror: Path) -> Published | None:
     return _read(mirror / "current")
 
 
-def _whole(release: Path) -> Published | None:
+def whole(release: Path) -> Published | None:
+    """What one release is made of; None when a file of it is not there."""
     names = ("published.json", "tree.json", "repodata/repomd.xml")
     if not all((release / name).is_file() for name in names):
         return None
@@ -114,6 +123,18 @@ def _whole(release: Path) -> Published | None:
     sums = (published.sums, *(addon.sums for addon in published.addons))
     more = (*published.keys, *filter(None, sums))
     return published if all((release / name).is_file() for name in more) else None
+
+
+def sound(release: Path) -> Published | None:
+    """As ``current`` for a release, whose lists were read as well: who is told to build again is
+    not to hear that nothing changed."""
+    published = whole(release)
+    try:
+        Tree.model_validate_json((release / "tree.json").read_bytes())
+        metadata.from_folder(release)
+    except (OSError, ValueError, OutsideFailed):
+        return None
+    return published
 
 
 def _read(release: Path) -> Published | None:
@@ -132,7 +153,7 @@ def plain_files(release: Path) -> tuple[Path, ...]:
 def publish_release(contents: Contents, mirror: Path, report: Report) -> Published:
     """Write the release beside, then switch `current` over."""
     final = mirror / "releases" / contents.identity
-    if not _whole(final):  # else it was published before: only `current` moved away
+    if not sound(final):  # else it was published before: only `current` moved away
         _write(contents, final, report)
     switch = mirror / ".current.new"
     switch.unlink(missing_ok=True)
@@ -140,7 +161,7 @@ def publish_release(contents: Contents, mirror: Path, report: Report) -> Publish
     switch.replace(mirror / "current")
     sync_directory(mirror)
     _tidy(mirror, contents.identity)
-    published = _whole(final)
+    published = whole(final)
     if published is None:
         raise OutsideFailed("the release that was written is not there", where=str(final),
                             hint="something else changes this directory; build again")  # fmt: skip
@@ -164,8 +185,7 @@ def choose(discs: tuple[Disc, ...], extras: tuple[Extra, ...]) -> dict[str, Item
 def _write(contents: Contents, final: Path, report: Report) -> None:
     discs, extras = contents.discs, contents.extras
     first = discs[0].medium
-    release = first.release or first.tree_release or first.package_release
-    arch = first.arch or first.tree_arch
+    release, arch = first.told_release, first.told_arch
     items = tuple(choose(discs, extras).values())
     fresh = final.with_name(f".{contents.identity}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -201,9 +221,11 @@ def _write(contents: Contents, final: Path, report: Report) -> None:
 
 
 def _tidy(mirror: Path, keep: str) -> None:
-    """Drop former releases but the last one, so that a server that has it open goes on."""
+    """Drop former releases but the last one, for whoever looks into it, and what was left half."""
     others = [path for path in (mirror / "releases").iterdir() if path.name != keep]
     left = [path for path in others if path.name.startswith(".")]
     old = sorted((p for p in others if p not in left), key=lambda path: path.stat().st_mtime)
     for path in (*left, *old[:-1]):
         shutil.rmtree(path, ignore_errors=True)
+    for path in (mirror / "checked").glob(".*.new"):
+        path.unlink()  # what a killed run was writing

@@ -1,8 +1,21 @@
 """The .repo file of the repository: signatures demanded, every medium's key named."""
 
+import re
 from collections.abc import Sequence
 
+from core.errors import UsageProblem
+
 NAME = "groundlift.repo"
+ADDRESS = re.compile(r"(https?://[A-Za-z0-9.\[\]:-]+|file://)(/[!-~]*)?")
+
+
+def address(text: str) -> str:
+    """An address for the .repo file. Raises UsageProblem for what yum would not understand."""
+    if not ADDRESS.fullmatch(text):
+        raise UsageProblem(
+            f"{text[:80]!r} is no address", hint="write it as http://HOST:PORT/ or file:///PATH"
+        )
+    return text
 
 
 def repo_file(base: str, keys: Sequence[str]) -> str:

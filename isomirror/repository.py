@@ -11,7 +11,7 @@ import io
 import os
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +100,30 @@ def comps_right(medium: Medium, index: Index) -> bool | None:
     return same and path in index.files
 
 
-def listed(medium: Medium, index: Index) -> frozenset[str] | None:
-    """The packages that the disc's own metadata lists, on whichever disc; None without metadata."""
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The packages that disc 1's own metadata lists, with the number of their disc (0: untold)."""
+
+    packages: dict[str, int]
+
+    def absent(self, there: Set[str]) -> list[str]:
+        """The packages that are not ``there``."""
+        return sorted(name for name in self.packages if name not in there)
+
+    def lost_discs(self, there: Set[str]) -> dict[int, list[str]]:
+        """Discs of which no package at all is ``there``, with their packages."""
+        found: dict[int, list[str]] = {}
+        for name, number in self.packages.items():
+            found.setdefault(number, []).append(name)
+        return {
+            number: sorted(names)
+            for number, names in sorted(found.items())
+            if number and there.isdisjoint(names)
+        }
+
+
+def listed(medium: Medium, index: Index) -> Listed | None:
+    """What the disc's own metadata lists, on whichever disc; None without metadata."""
     names = [n for n in index.files if re.fullmatch(r"repodata/[^/]*primary\.xml\.gz", n)]
     if not names:
         return None
@@ -112,8 +134,13 @@ def listed(medium: Medium, index: Index) -> frozenset[str] | None:
             text = packed.read(LIST)
     except (BadDisc, OSError, EOFError, zlib.error):
         return None  # a damaged file is found by the disc's own checksum
-    found = re.finditer(rb'<location [^<>]{0,400}?href="([^"<>]{1,1024})"', text)
-    return frozenset(html.unescape(match[1].decode("utf-8", "replace")) for match in found)
+    found = {}
+    for tag in re.finditer(rb"<location ([^<>]{1,2000})>", text):
+        if path := re.search(rb'href="([^"]{1,1024})"', tag[1]):
+            base = re.search(rb'xml:base="media://[^"#]{0,100}#(\d{1,3})"', tag[1])
+            name = html.unescape(path[1].decode("utf-8", "replace"))
+            found[name] = int(base[1]) if base else 0
+    return Listed(found)
 
 
 def write(

@@ -2,6 +2,7 @@
 not published. Paths are looked up in the published tree, so no path of a client touches a disk.
 """
 
+import errno
 import os
 import re
 import select
@@ -13,13 +14,12 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from email.utils import formatdate, parsedate_to_datetime
-from functools import lru_cache
 from http import HTTPStatus
 from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler
 
 from core.errors import OutsideFailed
+from isomirror.conditions import http_date, parsed_date, wanted_range
 from isomirror.listing import page
 from isomirror.repofile import NAME as REPO_FILE
 from isomirror.repofile import repo_file
@@ -73,6 +73,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
                         client_address: object) -> None:  # fmt: skip
         """Wait for a free place: a client too many waits in the queue and loses nothing."""
         while not self.places.acquire(timeout=0.2):
+            self.service_actions()  # those who hold all places must not be safe because they do
             if self.stopping.is_set():
                 self.shutdown_request(request)
                 return
@@ -86,7 +87,16 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self.shutdown_request(request)
             self.places.release()
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread is to be had: the place is free again
+            self._gone(address)
+            raise
+
+    def _gone(self, address: str) -> None:
+        with self.quiet:
+            self.clients -= Counter({address: 1})
+        self.places.release()
 
     @staticmethod
     def _line(request: socket.socket | tuple[bytes, socket.socket]) -> socket.socket:
@@ -126,10 +136,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self.quiet:
-                address = str(client_address[0]) if isinstance(client_address, tuple) else ""
-                self.clients -= Counter({address: 1})
-            self.places.release()
+            self._gone(str(client_address[0]) if isinstance(client_address, tuple) else "")
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no error."""
@@ -186,7 +193,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.command, self.path = "GET", ""  # and nothing has this path
                 break
             self.headers[name] = value.strip()
-        self.close_connection = self.headers.get("Connection", "").lower() == "close"
+        said = self.headers.get("Connection", "").lower().split(",")
+        self.close_connection = "close" in map(str.strip, said)
         return True
 
     def _asked(self) -> None:
@@ -217,7 +225,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(body=False)
 
     def _answer(self, *, body: bool) -> None:
-        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+        lengths = self.headers.get_all("Content-Length", ())
+        if any(length != "0" for length in lengths) or "Transfer-Encoding" in self.headers:
             self.close_connection = True  # a body is never read: it must not pass for a request
         if self.server.stopping.is_set():
             self.close_connection = True
@@ -278,21 +287,37 @@ class Handler(BaseHTTPRequestHandler):
             )
             return
         try:
-            descriptor = os.open(entry.path, os.O_RDONLY)
-        except OSError:
-            self._empty(HTTPStatus.SERVICE_UNAVAILABLE)
+            descriptor = entry.open()
+        except OSError as fault:
+            self._refuse(path, f"can't open {entry.path}: {fault.strerror}")
             return
         try:
             if entry.disc and not is_published(entry.disc, os.fstat(descriptor)):
-                self.server.log(f"refused {path}: {replaced(entry.disc)}")
-                self._empty(HTTPStatus.SERVICE_UNAVAILABLE)
+                self._refuse(path, str(replaced(entry.disc)))
                 return
-            start, stop, partial = part
-            self._head(entry, path, start, stop, partial=partial)
-            if body:
-                self._send(descriptor, entry, start, stop)
+            self._part(descriptor, entry, path, part, body=body)
         finally:
             os.close(descriptor)
+
+    def _refuse(self, path: str, why: str) -> None:
+        self.server.log(f"refused {_printable(path)}: {why}")
+        self._empty(HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _part(
+        self, descriptor: int, entry: Entry, path: str, part: tuple[int, int, bool], *, body: bool
+    ) -> None:
+        """What was asked for; a disk that fails meanwhile is told of, because only the log can."""
+        start, stop, partial = part
+        self._head(entry, path, start, stop, partial=partial)
+        if not body:
+            return
+        try:
+            self._send(descriptor, entry, start, stop)
+        except OSError as fault:
+            if fault.errno == errno.EIO:
+                self.server.log(f"broke off {_printable(path)}: can't read {entry.path}")
+            self.close_connection = True
+            raise
 
     def _fresh(self, entry: Entry) -> bool:
         match = self.headers.get("If-None-Match")
@@ -357,39 +382,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """One line in the access log; control characters of a client stay out."""
-        text = format % args
-        if not text.isprintable():
-            text = "".join(c if c.isprintable() else "?" for c in text)
+        text = _printable(format % args)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.server.log(f"{stamp} {self.client_address[0]} {text}")
 
 
-@lru_cache(maxsize=4096)
-def http_date(seconds: int) -> str:
-    """As headers have it."""
-    return formatdate(seconds, usegmt=True)
-
-
-def parsed_date(text: str | None) -> float | None:
-    """Seconds since 1970 of an HTTP date; None when it is none."""
-    try:
-        return parsedate_to_datetime(text).timestamp() if text else None
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def wanted_range(header: str | None, size: int) -> tuple[int, int, bool] | None:
-    """The bytes a Range header asks for: start, stop, and whether they are a part. The whole file
-    when there is no header, or one that is not understood or names several parts; None when it
-    can't be satisfied (RFC 7233)."""
-    whole = (0, size, False)
-    match = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", header or "")
-    if match is None or not (match[1] or match[2]):
-        return whole
-    if not match[1]:
-        suffix = min(int(match[2]), size)
-        return (size - suffix, size, True) if suffix else None
-    start, last = int(match[1]), int(match[2]) if match[2] else size - 1
-    if last < start and match[2]:
-        return whole
-    return (start, min(last + 1, size), True) if start < size else None
+def _printable(text: str) -> str:
+    """Without what would begin another line of the log."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

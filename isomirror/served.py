@@ -2,13 +2,17 @@
 and never touches a disk."""
 
 import os
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import Blocked, OutsideFailed, UsageProblem
-from isomirror.release import Published, current, plain_files
+from isomirror.release import Published, opened, plain_files
 from isomirror.repofile import NAME as REPO_FILE
 from isomirror.repository import Disc, Tree
+
+# A pipe in the place of an image would hold its reader up for good.
+READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class DiscReplaced(Blocked):
@@ -17,13 +21,18 @@ class DiscReplaced(Blocked):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file: which image (or None for a plain file) and where in it."""
+    """A file: which image and where in it; or, without ``disc``, a plain one, which is open."""
 
     path: str
     extents: tuple[tuple[int, int], ...]
     disc: Disc | None
     modified: float
     tag: str
+    descriptor: int = -1
+
+    def open(self) -> int:
+        """A descriptor to read it by, and to close. Raises OSError."""
+        return os.dup(self.descriptor) if self.descriptor >= 0 else os.open(self.path, READ)
 
     @property
     def size(self) -> int:
@@ -34,30 +43,36 @@ class Catalogue:
     """Every path that is served, and every directory with what is in it."""
 
     def __init__(self, mirror: Path) -> None:
-        published = current(mirror)
-        if published is None:
+        found = opened(mirror)
+        if found is None:
             raise UsageProblem(
                 "nothing is published",
                 hint="run `groundlift mirror build` first",
                 where=str(mirror),
             )
+        release, published = found
         self.published: Published = published
         self.prefix = published.url_path
         self.files: dict[str, Entry] = {}
         self.directories: dict[str, set[str]] = {"/": set()}
-        release = (mirror / "current").resolve()
         tree = load_tree(release / "tree.json")
         for path, (number, extents) in tree.files.items():
             disc = tree.discs[number]
             tag = f"{published.identity}-{extents[0][0]:x}-{extents[0][1]:x}"
             self._add(path, Entry(disc.path, extents, disc, disc.modified / 1e9, tag))
         for file in plain_files(release):
-            facts = file.stat()
-            tag = f"{published.identity}-{file.name}"
-            entry = Entry(str(file), ((0, facts.st_size),), None, facts.st_mtime, tag)
-            self._add(str(file.relative_to(release)), entry)
+            self._add(str(file.relative_to(release)), self._held(file))
         self.directories[self.prefix].add(REPO_FILE)
         self.discs = tree.discs
+
+    def _held(self, file: Path) -> Entry:
+        """Metadata and keys stay open: builds that follow remove them, and clients that know the
+        old list of them still come."""
+        descriptor = os.open(file, READ)
+        weakref.finalize(self, os.close, descriptor).atexit = False
+        facts = os.fstat(descriptor)
+        tag = f"{self.published.identity}-{file.name}"
+        return Entry(str(file), ((0, facts.st_size),), None, facts.st_mtime, tag, descriptor)
 
     def _add(self, path: str, entry: Entry) -> None:
         full = self.prefix + path

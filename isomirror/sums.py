@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.documents import read_bounded
 from core.errors import BadDocument
 from core.progress import Report, Unit, track
 
 ALGORITHMS = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 STRENGTH = tuple(ALGORITHMS.values())
 USUAL = tuple(f"{name}sum.txt{end}" for name in reversed(STRENGTH) for end in (".asc", ""))
-COREUTILS = re.compile(r"([0-9a-fA-F]{32,128})[ \t]+[* ]?(\S.*?)\s*")
-BSD = re.compile(r"(?:MD5|SHA1|SHA256|SHA512) ?\((.+)\) ?= ?([0-9a-fA-F]{32,128})\s*")
+COREUTILS = re.compile(r"([0-9a-fA-F]{32,128})[ \t]+[* ]?(\S.*)")
+BSD = re.compile(r"(?:MD5|SHA1|SHA256|SHA512) ?\((.+)\) ?= ?([0-9a-fA-F]{32,128})")
 LIMIT = 64 * 1024 * 1024
 PIECE = 1 << 20
 
@@ -33,7 +34,7 @@ def read_sums(raw: bytes, where: str) -> dict[str, Sum]:
     """File name (without directories) → its strongest digest. ``raw`` may be several checksum files
     one behind the other. Raises BadDocument when there is none in it, or two that differ."""
     every: dict[tuple[str, str], str] = {}
-    for line in raw[:LIMIT].decode("utf-8", "replace").splitlines():
+    for line in map(str.strip, raw[:LIMIT].decode("utf-8", "replace").splitlines()):
         if match := COREUTILS.fullmatch(line):
             value, name = match[1], match[2]
         elif match := BSD.fullmatch(line):
@@ -66,7 +67,7 @@ def beside(images: Sequence[Path]) -> Path | None:
     (folder,) = folders
     for name in USUAL:
         try:
-            listed = read_sums((folder / name).read_bytes(), name)
+            listed = read_sums(read_bounded(folder / name, LIMIT), name)
         except (OSError, BadDocument):
             continue  # nobody asked for it: what can't be read is not there
         if all(image.name in listed for image in images):

@@ -14,6 +14,8 @@ from isomirror.openpgp import KeyRing, Malformed, Signature, read_signature
 from isomirror.rpmfile import (
     PAYLOAD_ALGORITHM,
     PAYLOAD_DIGEST,
+    SIG_DSA,
+    SIG_GPG,
     SIG_MD5,
     SIG_PGP,
     SIG_RSA,
@@ -80,7 +82,11 @@ class _Checks:
         self.payload = (
             hashlib.sha256() if self.claim is not None else None
         )  # EL6's own packages have none
-        self.wrong: list[str] = []
+        self.wrong = [  # rpm looks at these as well, so none may pass unseen
+            f"signature {tag}: by a DSA key, which is none of the pinned one's"
+            for tag in (SIG_DSA, SIG_GPG)
+            if tag in package.signature.entries
+        ]
         self.rsa = self.signature(SIG_RSA)
         self.pgp = self.signature(SIG_PGP)
         self.both: Any = hashlib.new(self.pgp.hash, header) if self.pgp else None

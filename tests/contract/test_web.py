@@ -16,6 +16,12 @@ class Answers(BaseHTTPRequestHandler):
         if self.path == "/broken":
             self.wfile.write(b"not http at all\r\n\r\n")
             return
+        if self.path == "/half":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"x" * 400)
+            return
         if self.path == "/slow":
             threading.Event().wait(3)
         self.send_response({"/gone": 404, "/fails": 500, "/moved": 302}.get(self.path, 200))
@@ -48,7 +54,7 @@ def test_a_long_page_is_cut_at_the_limit(root: str) -> None:
     assert HttpWeb().fetch(f"{root}/long", limit=10).body == b"x" * 10
 
 
-@pytest.mark.parametrize("path", ["/broken", "/slow"])
+@pytest.mark.parametrize("path", ["/broken", "/slow", "/half"])
 def test_no_proper_answer_is_a_failure(root: str, path: str) -> None:
     with pytest.raises(OutsideFailed, match="does not answer"):
         HttpWeb().fetch(root + path, timeout=0.5)

@@ -30,6 +30,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (Interrupted("x"), 130),
         (KeyboardInterrupt(), 130),
         (ValueError("x"), 1),
+        (OSError(28, "No space left on device", "/x"), 4),
+        (PermissionError(13, "Permission denied", "/x"), 4),
     ],
 )
 def test_every_end_has_its_code_and_never_a_traceback(

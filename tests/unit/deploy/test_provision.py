@@ -1,5 +1,9 @@
 """Bare machines: what they are told, who is wiped, and what is believed of what they say."""
 
+import os
+import socket
+import stat
+import threading
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -209,6 +213,30 @@ def test_a_report_is_believed_with_the_token_of_the_kickstart_alone() -> None:
     assert not after.boots_installer
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [b"GET http://[ HTTP/1.0\r\n\r\n", b"GET /ks/\xff%00 HTTP/1.0\r\n\r\n", b"\0\r\n\r\n",
+     b"GET /done/hv1?token=%ff&token=x&&&= HTTP/1.0\r\n\r\n", b"PUT / HTTP/1.0\r\n\r\n", b""],
+)  # fmt: skip
+def test_whoever_speaks_nonsense_to_the_reception_gets_no_kickstart_and_fills_no_screen(
+    raw: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    book = desk(Wanted(frozenset({"hv1"})))
+    with watch.Reception(("127.0.0.1", 0), book) as reception:
+        thread = threading.Thread(target=reception.serve_forever, args=(0.05,))
+        thread.start()
+        with socket.create_connection(reception.server_address[:2], timeout=5) as visitor:
+            visitor.sendall(raw)
+            visitor.shutdown(socket.SHUT_WR)
+            answer = visitor.makefile("rb").read()
+        reception.shutdown()
+        thread.join(5)
+    assert b"200" not in answer[:40]
+    assert b"ks of" not in answer
+    assert capfd.readouterr().err == ""
+    assert all(machine.kickstart is None for machine in book.floor.machines)
+
+
 @given(st.text(max_size=300))
 def test_any_line_of_a_log_is_survived(text: str) -> None:
     desk(Wanted()).heard(text)
@@ -243,8 +271,19 @@ def test_what_is_written_answers_the_site_s_machines_on_one_card(
     assert (tmp_path / "tftp/vmlinuz").read_bytes() == b"vmlinuz"
 
 
+def test_what_dnsmasq_reads_is_open_to_it_whatever_root_s_umask_is(tmp_path: Path) -> None:
+    floor = floor_of(installing(), Wanted(), None)
+    before = os.umask(0o077)
+    try:
+        pxe.write(installing(), floor, line(), tmp_path, Mirror(), silent)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "tftp", *(tmp_path / "tftp").rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path
+
+
 def test_a_card_outside_the_site_s_networks_or_a_mirror_without_installer_is_refused(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = installing()
     floor = floor_of(site, Wanted(), None)
@@ -252,6 +291,9 @@ def test_a_card_outside_the_site_s_networks_or_a_mirror_without_installer_is_ref
         pxe.write(site, floor, line(address="10.1.1.1"), tmp_path, Mirror(), silent)
     with pytest.raises(Exception, match="no images/pxeboot/vmlinuz"):
         pxe.write(site, floor, line(), tmp_path, Mirror(404), silent)
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="larger than any"):
+        patch.setattr(pxe, "LIMIT", 5)
+        pxe.write(site, floor, line(), tmp_path, Mirror(), silent)
 
 
 def test_what_was_seen_survives_a_restart(tmp_path: Path) -> None:
@@ -259,3 +301,29 @@ def test_what_was_seen_survives_a_restart(tmp_path: Path) -> None:
     floor = floor_of(installing(), Wanted(frozenset({"hv1"})), None)
     write(tmp_path, floor)
     assert read(tmp_path) == floor
+
+
+def test_a_book_that_can_t_be_written_wipes_nobody_twice_and_is_written_later() -> None:
+    said: list[str] = []
+    full = [False]
+
+    def changed(_: Floor, machine: Machine, what: str) -> None:
+        if full[0]:
+            raise OSError(28, "No space left on device")
+        said.append(f"{machine.name} {what}")
+
+    floor = floor_of(installing(), Wanted(frozenset({"hv1"})), None)
+    book = watch.Desk(floor, lambda: NOW, lambda m: f"ks of {m.name}", changed)
+    full[0] = True
+    book.heard(f"dnsmasq-dhcp[7]: 1 DHCPDISCOVER(eth1) {MAC}")  # ends nothing
+    token = floor.machines[1].token
+    with pytest.raises(OSError, match="No space"):
+        book.done("hv1", token)
+    machine = book.floor.by_name("hv1")
+    assert machine
+    assert not machine.boots_installer
+    full[0] = False
+    assert book.done("hv1", token) == HTTPStatus.OK  # the machine reports several times
+    assert said == ["hv1 done"]
+    assert book.done("hv1", token) == HTTPStatus.OK
+    assert said == ["hv1 done"]

@@ -303,3 +303,15 @@ def test_clients_get_the_pinned_key_alone_and_armoured(
     assert found == [stranger.fingerprint]
     sh("rpmkeys", "--dbpath", str(tmp_path / "db"), "--import",
        str(mirror / "current" / "RPM-GPG-KEY-more"))  # fmt: skip
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_groups_that_can_t_be_read_are_found_before_anything_is_written(
+    dry_run: bool, tmp_path: Path, mirror: Path, extras: Path, stranger: Key
+) -> None:
+    shutil.copytree(extras, tmp_path / "torn")
+    (tmp_path / "torn" / "comps.xml").write_text("<comps><group>")
+    given = Given(tmp_path / "torn", "torn", stranger.public, stranger.fingerprint)
+    with pytest.raises(MediaBlocked) as caught:
+        add(given, mirror, silent, dry_run=dry_run)
+    assert [f.rule for f in caught.value.findings if f.blocks] == ["addon.groups_readable"]

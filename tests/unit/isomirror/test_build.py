@@ -208,6 +208,23 @@ def test_a_repository_that_lost_a_file_is_built_again(
     assert (tmp_path / "m" / "current" / name).exists()
 
 
+@pytest.mark.parametrize("name", ["tree.json", "repodata/repomd.xml", "primary"])
+def test_a_repository_with_a_damaged_file_is_built_again(
+    tmp_path: Path, discs: Discs, name: str
+) -> None:
+    """Whoever reads it says `build the mirror again`, and that has to help."""
+    pin, release = discs.key.fingerprint, tmp_path / "m" / "current"
+    build((discs.one, discs.two), tmp_path / "m", silent, fingerprint=pin)
+    damaged = release / name
+    if name == "primary":
+        (damaged,) = release.glob("repodata/*primary.xml.gz")
+    whole = damaged.stat().st_size
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    assert build((discs.one, discs.two), tmp_path / "m", silent, fingerprint=pin).changed
+    (mended,) = release.glob(f"repodata/*{name}.xml.gz") if name == "primary" else [release / name]
+    assert abs(mended.stat().st_size - whole) < 10
+
+
 def test_marks_that_would_climb_out_of_the_address_are_not_believed(
     tmp_path: Path, discs: Discs
 ) -> None:

@@ -65,6 +65,7 @@ def test_names_in_other_languages_stay() -> None:
         (b"<html/>", "starts with <html>"),
         (b'<!DOCTYPE comps [<!ENTITY a "aaaa">]><comps>&a;</comps>', "entities"),
         ("<comps/>".encode("utf-16"), "no UTF-8"),
+        (b"<comps>" + b"<a>" * 50_000 + b"</a>" * 50_000 + b"</comps>", "nested deeper"),
     ],
 )
 def test_what_is_no_comps_file_is_refused_with_its_medium(raw: bytes, words: str) -> None:

@@ -82,6 +82,7 @@ def test_a_build_killed_before_each_of_its_effects_publishes_all_or_nothing(
         assert built.published is not None
         assert whole(mirror)
         assert [p.name for p in (mirror / "releases").iterdir()] == [built.published.identity]
+        assert not list((mirror / "checked").glob(".*"))
     assert killed >= 10
 
 

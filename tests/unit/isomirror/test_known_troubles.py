@@ -5,8 +5,11 @@ The rules that judge discs are all named here: a new one needs its row.
 
 import gzip
 import hashlib
+import os
 import re
 import shutil
+import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from core.rules import Answer, Finding
 from isomirror import build as building
 from isomirror import catalogue, expected, findings, media
 from isomirror.build import MediaBlocked, build
+from isomirror.export import export
 from isomirror.release import current
 from tests.unit.isomirror.conftest import Discs
 
@@ -26,7 +30,7 @@ TROUBLES = {
     "yum and dnf read it differently": "test_a_real_client_reads_the_repository_with_its_groups",
     "a disc of the set is missing": "media.set_complete media.listing_met media.first_disc",
     "long names are lost": "test_every_file_is_found_with_its_name_and_bytes",
-    "groups are lost or changed": "media.first_disc media.groups_right",
+    "groups are lost or changed": "media.first_disc media.groups_right media.groups_readable",
     "metadata that old yum can't read": "test_what_is_published_can_be_read_by_old_yum",
     "hidden files are lost, disc 2's win": "test_disc_1_s_hidden_files_are_published",
     "only the last disc is kept": "media.disc_once media.release_same",
@@ -34,6 +38,8 @@ TROUBLES = {
     "one bad package ends it all": "media.package_signed media.package_once",
     "any key is trusted": "media.key_pinned media.key_expired media.sums_signed",
     "copies of every package": "test_nothing_of_a_disc_is_copied",
+    "loop devices run out, SELinux denies the mounted disc": "test_no_disc_is_mounted_nor_unpacked",
+    "what was copied from a disc is closed": "test_an_export_is_open_to_whoever_serves_it",
     "the tree lacks the installer": "media.tree_whole",
     "a new release is unknown": "media.release_agreed media.disc_id_known media.size_known",
     "a download was cut short": (
@@ -97,6 +103,32 @@ def test_nothing_of_a_disc_is_copied(published: Path, discs: Discs) -> None:
     assert used < 40_000
 
 
+def test_no_disc_is_mounted_nor_unpacked(
+    tmp_path: Path, discs: Discs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No program is called at all, so none that needs a loop device or root."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a program was called")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    for name in ("system", "posix_spawn", "execve", "fork"):
+        monkeypatch.setattr(os, name, refuse)
+    pin = discs.key.fingerprint
+    assert build((discs.one, discs.two), tmp_path / "m", silent, fingerprint=pin).changed
+
+
+def test_an_export_is_open_to_whoever_serves_it(published: Path, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        export(published, tmp_path / "new" / "out", silent)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "new", *(tmp_path / "new").rglob("*")):
+        if path.name != ".groundlift-export":
+            assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o644), path
+
+
 Change = Callable[[Path], None]
 
 
@@ -118,6 +150,10 @@ def _tree(tree: Path, kernel: str) -> None:
         (tree / "images/install.img").write_bytes(b"x" * 4096)
 
 
+def _torn(tree: Path) -> None:
+    (tree / "repodata" / "0dae-c6-x86_64-comps.xml").write_text("<comps><group>")
+
+
 def _silent(tree: Path) -> None:
     text = (tree / ".treeinfo").read_text()
     (tree / ".treeinfo").write_text(text.split("[images")[0])
@@ -131,8 +167,16 @@ def _silent(tree: Path) -> None:
         (lambda tree: _tree(tree, "gone"), "media.tree_whole", Answer.FAIL, False),
         (lambda tree: _tree(tree, "vmlinuz"), "media.tree_whole", Answer.PASS, False),
         (_silent, "media.tree_whole", Answer.UNKNOWN, False),
+        (_torn, "media.groups_readable", Answer.FAIL, True),
     ],
-    ids=["groups changed", "groups right", "no installer", "an installer", "nothing said"],
+    ids=[
+        "groups changed",
+        "groups right",
+        "no installer",
+        "an installer",
+        "nothing said",
+        "groups torn",
+    ],
 )
 def test_disc_1_s_own_lists_are_held_against_it(
     change: Change, rule: str, answer: Answer | None, blocks: bool, discs: Discs, tmp_path: Path

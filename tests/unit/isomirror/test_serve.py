@@ -18,9 +18,10 @@ from typing import ClassVar, cast
 import pytest
 
 from isomirror import serve
+from isomirror.conditions import wanted_range
 from isomirror.listing import page
 from isomirror.repository import Disc
-from isomirror.serve import Server, wanted_range
+from isomirror.serve import Server
 from isomirror.served import Catalogue, DiscReplaced, Entry
 from tests.unit.isomirror.conftest import Discs
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from core.errors import BadDocument
 from core.progress import Event, silent
 from core.rules import blockers
+from isomirror import clearsigned
 from isomirror.build import MediaBlocked, build
 from isomirror.extend import Given, add
 from isomirror.release import current
@@ -102,3 +104,12 @@ def test_a_disc_that_the_checksum_file_does_not_name_is_refused_before_it_is_rea
     (found,) = blockers(caught.value.findings)
     assert (found.rule, found.where) == ("media.sum_listed", discs.two.name)
     assert not [task for task in tasks if task.startswith("verify")]
+
+
+def test_a_list_made_to_be_read_for_ever_is_refused_or_read_at_once() -> None:
+    begun = time.monotonic()
+    spaces = b"a" * 64 + b"  x" + b" " * 300_000 + b"y\n"
+    assert list(read_sums(spaces, "list")) == ["x" + " " * 300_000 + "y"]
+    with pytest.raises(BadDocument, match="more than 16 signed texts"):
+        clearsigned.read(b"-----BEGIN PGP SIGNED MESSAGE-----\n\n" * 100_000, "list")
+    assert time.monotonic() - begun < 2

@@ -58,3 +58,16 @@ def test_a_damaged_or_forged_tar_is_a_problem_or_lies_within_its_file(
             assert 0 <= extent.offset <= extent.offset + extent.length <= len(raw)
             assert ".." not in name.split("/")
     assert refused > 100
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_name_as_long_as_a_disk_is_refused_and_not_read(kind: bytes, tmp_path: Path) -> None:
+    """A sparse file of a few kilobytes that claims 8 GiB for one name."""
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = kind, 8 << 30
+    path = tmp_path / "a.tar"
+    path.write_bytes(member.tobuf(tarfile.GNU_FORMAT))
+    with path.open("r+b") as file:
+        file.truncate(9 << 30)
+    with pytest.raises(Problem, match="where names stand"):
+        look(path)

@@ -216,3 +216,45 @@ def test_a_header_signature_alone_does_not_cover_an_el6_payload() -> None:
     ring = read_key((GENUINE / "RPM-GPG-KEY-CentOS-6").read_bytes(), "key")
     assert verify([forged(raw)], ring).faults == ("signature is wrong",)
     assert verify([forged(raw, SIG_PGP)], ring).faults == ("no signature covers the payload",)
+
+
+def cases(packages: dict[str, Path], top: Path, stranger: Key) -> dict[str, bytes]:
+    """Good packages, and every way of being none that is tried above, by name."""
+    found = {name: path.read_bytes() for name, path in packages.items()}
+    for name in ("alpha", "gamma"):
+        raw = packages[name].read_bytes()
+        md5 = read_package(raw).signature.binary(SIG_MD5) or b""
+        found |= {
+            f"{name} forged": forged(raw),
+            f"{name} other MD5": with_md5(raw, bytes(16)),
+            f"{name} written anew": with_md5(raw, md5),
+            f"{name} with more behind": raw + b"x",
+        }
+        for end in (50, 200, 2000, len(raw) - 1):
+            found[f"{name} cut at {end}"] = raw[:end]
+        for change in ("--delsign", "--resign"):
+            path = top / f"{name}{change}.rpm"
+            path.write_bytes(raw)
+            if change == "--delsign":
+                sh("rpmsign", "--delsign", str(path))
+            else:
+                sign(path, stranger, "sha256", "--rpmv3")
+            found[path.name] = path.read_bytes()
+    return found
+
+
+def test_rpmkeys_agrees_on_every_case(
+    tmp_path: Path, packages: dict[str, Path], ring: KeyRing, rpmkeys: tuple[str, ...],
+    stranger: Key,
+) -> None:  # fmt: skip
+    demand = (*rpmkeys, "-D", "_pkgverify_level all", "-K")
+    ours, theirs = {}, {}
+    for name, raw in cases(packages, tmp_path, stranger).items():
+        path = tmp_path / "case.rpm"
+        path.write_bytes(raw)
+        ours[name] = not look(path, ring).faults
+        theirs[name] = subprocess.run((*demand, str(path)), capture_output=True).returncode == 0
+    assert ours == theirs
+    assert sorted(name for name, good in ours.items() if good) == [
+        "alpha", "alpha written anew", "beta", "delta", "gamma", "gamma written anew",
+    ]  # fmt: skip
