@@ -148,8 +148,12 @@ def fenced(case: Case, consent: str, report: Report, *, off: bool) -> None:
             publish_model(intent, Fenced(host=plan.host, consent=consent, when=clock.now()))
         return still
 
+    def told() -> bool:
+        """An order from before this rest was given to a server that came back since."""
+        return off or (intent.exists() and load(intent, Fenced).when >= held.started)
+
     try:
-        cutting.fence(plan, source, standing, lambda: off or intent.exists(), clock, report)
+        cutting.fence(plan, source, standing, told, clock, report)
     finally:
         source.close()
     publish_model(path, Fenced(host=plan.host, consent=consent, when=clock.now()))

@@ -9,10 +9,10 @@ from adapters.web import HttpWeb
 from commands.connect import Case, open_case, site_option
 from commands.console import progress
 from core.documents import load
-from core.errors import UsageProblem
 from core.progress import Report
 from core.quantities import size
 from core.state import State, lock, publish_model
+from migrate import past
 from migrate.discover import FACTS
 from migrate.discover import discover as survey
 from migrate.source import SourceHost
@@ -45,11 +45,7 @@ def discover(
 
 def ask_all(case: Case, report: Report) -> SourceHost:
     """Ask the server and write source.json. The caller holds the lock."""
-    if (case.folder / "cutover.json").exists():
-        raise UsageProblem(
-            f"{case.source.name} was cut over: its address is the migrated domain's now",
-            hint="what discovery learned of the old server is kept in source.json",
-        )
+    past.refuse(case.source.name, case.folder, "its address is the migrated domain's now")
     host = case.source_host()
     try:
         found = survey(

@@ -21,7 +21,7 @@ from core.errors import Interrupted, OutsideFailed, Problem, UsageProblem
 from core.progress import Report, silent, track
 from core.rules import Answer
 from core.state import State, lock
-from migrate import forecast, quiesce, transfer, workflow
+from migrate import forecast, past, quiesce, transfer, workflow
 from migrate import plan as planning
 from migrate import warm as warming
 from migrate.convert import Converted
@@ -69,6 +69,8 @@ def run(
         told = f"nothing changed: {describe_end(done)}"
         click.echo(done.model_dump_json(indent=2) if as_json else told)
         return
+    if again or way != "cutover":
+        past.refuse(host, case.folder, f"all that is left is --consent {host}")
     try:
         with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
             if again or _left_behind(case, engine, way, report):

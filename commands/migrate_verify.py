@@ -15,6 +15,7 @@ from core.progress import Report, track
 from core.quantities import duration
 from core.rules import blockers, judge
 from core.state import State, lock, publish_model
+from migrate import past
 from migrate import plan as planning
 from migrate.discover import discover as survey
 from migrate.plan import Plan
@@ -69,6 +70,7 @@ def rehearsed(case: Case, report: Report, *, again: bool = False) -> Verified:
         old = load(path, Verified)
         if old.converted_sha256 == converted and not blockers(old.findings):
             return old
+    past.refuse(plan.host, case.folder, "its domain runs from the disk that would be tried")
     node, hypervisor = case.node_host(plan.hypervisor), case.hypervisor(plan.hypervisor)
     guest = case.own().source_host(jump=case.node_login(plan.hypervisor))
     rehearsal = Rehearsal(plan, node, hypervisor)

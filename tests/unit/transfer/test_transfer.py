@@ -98,15 +98,18 @@ def test_a_finished_transfer_goes_on_when_asked_to(old: Estate) -> None:
     assert again.disks[0].passes[-1].sent < 2 * images.MIB
 
 
-def test_nothing_is_copied_over_a_replica_that_a_domain_lives_on(old: Estate) -> None:
+@pytest.mark.parametrize("mark", ["fenced.json", "cutover.json"])
+def test_nothing_is_copied_over_a_replica_that_a_domain_lives_on(old: Estate, mark: str) -> None:
     copy(old)
     finish(old)
-    (old.folder / "cutover.json").write_text("{}")
-    before = old.replica.stat().st_mtime_ns
+    (old.folder / mark).write_text("{}")
+    before, said = old.replica.stat().st_mtime_ns, len(old.source.done)
+    old.source.boot = "boot-2"  # the domain answers
     for again in (copy, finish):
         with pytest.raises(PastReturn, match="was cut over"):
             again(old, again=True)
     assert old.replica.stat().st_mtime_ns == before
+    assert len(old.source.done) == said  # no service of the domain was stopped either
     assert (old.folder / "transfer.json").exists()
 
 
@@ -212,8 +215,8 @@ def test_a_source_that_was_rebooted_meanwhile_is_no_proof(old: Estate) -> None:
     copy(old)
     hold = quiesce.hold
 
-    def reboot(*arguments: object) -> quiesce.Quiesced:
-        held = hold(*arguments)  # type: ignore[arg-type]
+    def reboot(*arguments: object, **named: object) -> quiesce.Quiesced:
+        held = hold(*arguments, **named)  # type: ignore[arg-type]
         old.source.boot = "boot-2"
         return held
 
