@@ -18,6 +18,10 @@ VERSION = 1
 HEAD = 4096
 WIDTHS = {"sha256": 32, "sha1": 20, "md5": 16}
 STEP = 1024  # chunks looked at once
+ANEW = (
+    "remove it, and the manifest or journal of that disk beside it, and run again: all that is in "
+    "use is sent anew. Then check this machine's disk"
+)
 
 
 class Manifest:
@@ -54,11 +58,12 @@ class Manifest:
             known = head["version"] == VERSION and head["chunk"] == CHUNK
             manifest = cls(path, int(head["size"]), head["hash"])
         except (ValueError, KeyError, TypeError, OSError) as fault:
-            raise BadDocument("the manifest is not readable", where=str(path)) from fault
+            raise BadDocument("the manifest is damaged", hint=ANEW, where=str(path)) from fault
         whole = path.stat().st_size == HEAD + manifest.count * manifest.width
         if not known or not whole:
             manifest.close()
-            raise BadDocument("the manifest is of another version or cut short", where=str(path))
+            text = "the manifest is of another version or cut short"
+            raise BadDocument(text, hint=ANEW, where=str(path))
         return manifest
 
     def close(self) -> None:
@@ -154,9 +159,12 @@ class Journal:
         lines = []
         for line in whole.splitlines():
             try:
-                lines.append(json.loads(line))
-            except ValueError as fault:
-                raise BadDocument("the journal is damaged", where=str(self.path)) from fault
+                event = json.loads(line)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+                raise BadDocument("the journal is damaged", hint=ANEW, where=str(self.path))
+            lines.append(event)
         if len(whole) != len(raw):
             os.truncate(self.path, len(whole))
         return lines
@@ -176,7 +184,7 @@ class Journal:
                 same = line["event"] == "start" and line.get("pass") == kind
                 position = _number(line.get("from")) if same else 0
             elif line["event"] == "upto" and same:
-                position = _number(line["at"])
+                position = _number(line.get("at"))
         return position
 
     def finished(self, kind: str) -> bool:
@@ -207,7 +215,9 @@ class Journal:
 
     def connections(self) -> int:
         """How many connections were measured to pay; 0: not measured."""
-        found = [_number(line["count"]) for line in self.lines if line["event"] == "connections"]
+        found = [
+            _number(line.get("count")) for line in self.lines if line["event"] == "connections"
+        ]
         return found[-1] if found else 0
 
     def target(self) -> str:
