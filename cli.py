@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from core.errors import BadDocument, Interrupted, Problem
+from core.errors import BadDocument, Interrupted, OutsideFailed, Problem
 
 # Verb → its module, and what it does: --help and completion import none of them.
 VERBS = {
@@ -24,6 +24,13 @@ VERBS = {
 
 class Lazy(click.Group):
     """Verbs are imported when they are called."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # nobody reads any more: no fault, and click would call it one
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise click.exceptions.Exit(141) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -85,9 +92,17 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         show(Interrupted("stopped", hint="run the same command again to continue"))
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
+    except OSError as fault:
+        if debug:
+            raise
+        show(
+            OutsideFailed(
+                fault.strerror or str(fault),
+                where=str(fault.filename or ""),
+                hint="look for space and rights there, and whether it is there; then run again",
+            )
+        )
+        sys.exit(OutsideFailed.exit_code)
     except Exception as fault:
         if debug:
             raise

@@ -30,6 +30,7 @@ from adapters.ssh_program import KEEPALIVE, environment, ssh_argv
 from core.errors import OutsideFailed
 from core.ports import Channel, Completed
 
+NO_ANSWER = "is the host on, its sshd running, and no firewall between?"
 DEAD = 60  # seconds without an answer to what was sent, after which a peer is taken for dead
 
 
@@ -176,7 +177,7 @@ class SshHost:
             _close(transport)
             raise self._failed(
                 f"no SSH connection to {login.address} port {login.port}: {fault}",
-                "is the host on, its sshd running, and no firewall between?",
+                NO_ANSWER,
             ) from fault
         except BaseException:
             _close(transport)
@@ -240,7 +241,9 @@ def host_key(login: Login, name: str, timeout: float = 20.0) -> paramiko.PKey:
             transport.close()
     except (paramiko.SSHException, OSError, EOFError) as fault:
         raise OutsideFailed(
-            f"no SSH connection to {login.address} port {login.port}: {fault}", where=name
+            f"no SSH connection to {login.address} port {login.port}: {fault}",
+            hint=NO_ANSWER,
+            where=name,
         ) from fault
     finally:
         host.close()

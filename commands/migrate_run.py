@@ -17,7 +17,7 @@ from commands.migrate_cutover import describe as describe_end
 from commands.migrate_define import defined
 from commands.migrate_verify import refuse, rehearsed
 from core.documents import load
-from core.errors import Interrupted, OutsideFailed, Problem, UsageProblem
+from core.errors import BadDocument, Interrupted, OutsideFailed, Problem, UsageProblem
 from core.progress import Report, silent, track
 from core.rules import Answer
 from core.state import State, lock
@@ -108,10 +108,14 @@ def _left_behind(case: Case, engine: DbosEngine, way: str, report: Report) -> bo
 
 def _at_rest(case: Case) -> None:
     """Say it when a run ends while the server's services stand still: somebody waits for them."""
-    held = quiesce.record(case.folder)
+    name = case.source.name
+    try:
+        held = quiesce.record(case.folder)
+    except BadDocument as fault:  # what ended the run is the thing to tell
+        click.echo(f"note: whether {name} is at rest can't be told: {fault}", err=True)
+        return
     if held is None or (case.folder / "fenced.json").exists():
         return
-    name = case.source.name
     how = "is at rest, its services are stopped"
     if held.working or held.rescue:
         how = "carries snapshots" if held.working else "runs its rescue system"

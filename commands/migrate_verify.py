@@ -10,6 +10,7 @@ from adapters.web_through import HostWeb
 from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
 from core.documents import load
+from core.errors import UsageProblem
 from core.ports import Host, Web
 from core.progress import Report, track
 from core.quantities import duration
@@ -65,6 +66,10 @@ def rehearsed(case: Case, report: Report, *, again: bool = False) -> Verified:
     """Rehearse unless this conversion passed already. The caller holds the lock."""
     plan = planning.read(case.folder)
     path = case.folder / "verify.json"
+    if not (case.folder / "convert.json").exists():
+        raise UsageProblem(
+            f"{plan.host} is not converted yet", hint=f"`groundlift migrate convert {plan.host}`"
+        )
     converted = hashlib.sha256((case.folder / "convert.json").read_bytes()).hexdigest()
     if path.exists() and not again:
         old = load(path, Verified)

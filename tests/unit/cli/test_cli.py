@@ -1,6 +1,7 @@
 """The root command: problems become a sentence, a remedy and the documented code."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (Interrupted("x"), 130),
         (KeyboardInterrupt(), 130),
         (ValueError("x"), 1),
+        (OSError(28, "No space left on device", "/s/x"), 4),
+        (PermissionError(13, "Permission denied"), 4),
     ],
 )
 def test_every_end_has_its_code_and_never_a_traceback(
@@ -64,6 +67,21 @@ def test_an_unknown_verb_is_a_usage_error() -> None:
     done = run("nonsense")
     assert done.returncode == 2
     assert "No such command" in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_fault() -> None:
+    gone, end = os.pipe()
+    os.close(gone)
+    words = (sys.executable, "-m", "cli", "migrate", "transfer", "--help")
+    done = subprocess.run(words, cwd=ROOT, stdout=end, stderr=subprocess.PIPE)
+    os.close(end)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_number_that_is_none_is_refused() -> None:
+    for option in ("--rate", "--slowdown"):
+        done = run("migrate", "transfer", "web1", option, "nan")
+        assert (done.returncode, "a number is needed" in done.stderr) == (2, True)
 
 
 def verbs(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
