@@ -1,13 +1,14 @@
 """What is known to lie on the target: one digest per 64 KiB chunk, and a journal of the passes.
 
 A digest is written after the target has synced its chunk and withdrawn before the chunk is
-overwritten, so after any crash the manifest claims too little, never too much.
+overwritten, so after any crash the manifest claims too little, never too much. What was withdrawn
+is marked: it may hold anything, and if the source frees it meanwhile it must become zeros.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from core.errors import BadDocument
@@ -25,12 +26,13 @@ ANEW = (
 
 
 class Manifest:
-    """The digests of one disk, in a sparse file. A digest of zeros means: not known."""
+    """The digests of one disk, in a sparse file. A digest of zeros means: never written. One of
+    ones: withdrawn, and not known either."""
 
     def __init__(self, path: Path, size: int, algorithm: str) -> None:
         self.path, self.size, self.algorithm = path, size, algorithm
         self.width = WIDTHS[algorithm]
-        self.none = bytes(self.width)
+        self.none, self.withdrawn = bytes(self.width), b"\xff" * self.width
         self.count = -(-size // CHUNK)
         self._file = os.open(path, os.O_RDWR)
 
@@ -73,7 +75,14 @@ class Manifest:
             self._file = -1
 
     def get(self, offset: int, length: int) -> bytes:
-        """The digests of the chunks from ``offset`` on, joined."""
+        """The digests of the chunks from ``offset`` on, joined; zeros where none is known."""
+        digests, width = self._raw(offset, length), self.width
+        if self.withdrawn not in digests:
+            return digests
+        chunks = (digests[at : at + width] for at in range(0, len(digests), width))
+        return b"".join(self.none if chunk == self.withdrawn else chunk for chunk in chunks)
+
+    def _raw(self, offset: int, length: int) -> bytes:
         count = -(-length // CHUNK) * self.width
         return os.pread(self._file, count, HEAD + offset // CHUNK * self.width)
 
@@ -83,9 +92,7 @@ class Manifest:
 
     def withdraw(self, offset: int, length: int) -> None:
         """These chunks are about to be overwritten."""
-        count = -(-length // CHUNK) * self.width
-        if self.get(offset, length) != bytes(count):
-            self.put(offset, bytes(count))
+        self.put(offset, self.withdrawn * -(-length // CHUNK))
 
     def sync(self) -> None:
         """Make what was put durable."""
@@ -93,10 +100,20 @@ class Manifest:
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
         """(offset, length, digests) of every run of known chunks between two bytes."""
+        return self._runs(start, end, self.get)
+
+    def written(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """(offset, length) of every run of chunks that may hold something on the target."""
+        for offset, length, _ in self._runs(start, end, self._raw):
+            yield offset, length
+
+    def _runs(
+        self, start: int, end: int, get: Callable[[int, int], bytes]
+    ) -> Iterator[tuple[int, int, bytes]]:
         at, last = start // CHUNK, min(-(-end // CHUNK), self.count)
         while at < last:
             step = min(STEP, last - at)
-            digests = self.get(at * CHUNK, step * CHUNK)
+            digests = get(at * CHUNK, step * CHUNK)
             if digests != bytes(len(digests)):
                 yield from self._split(at, digests)
             at += step
@@ -212,6 +229,11 @@ class Journal:
             if line["event"] in ("reset", "start", "publish"):
                 done = line["event"] == "publish"
         return done
+
+    def reused(self) -> bool:
+        """Whether the target was there before the manifest, so that it may hold anything."""
+        found = [line for line in self.lines if line["event"] == "reset"]
+        return bool(found) and found[-1].get("reused") is True
 
     def connections(self) -> int:
         """How many connections were measured to pay; 0: not measured."""
