@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from adapters.local import LocalHost
-from core.errors import BadDocument, OutsideFailed
-from core.ports import Channel
-from migrate import quiesce, transfer
+from core.errors import BadDocument, OutsideFailed, Problem
+from core.ports import Channel, Completed
+from migrate import moment, quiesce, snapshots, transfer
 from migrate.transfer_manifest import Journal, Manifest
 from migrate.transfer_wire import HEADER, MAGIC, Kind, session
 from tests.fakes.host import FakeHost
-from tests.unit.transfer import estate, images
+from tests.unit.transfer import estate, images, working
 from tests.unit.transfer.test_pace import patched
 
 CHUNK = 65536
@@ -142,3 +142,26 @@ def test_mounts_that_nobody_understands_are_not_taken_for_read_only() -> None:
     for raw in (b"/dev/sda1 /\n", b"\n", b"\xff\0"):
         with pytest.raises(OutsideFailed, match="can't be understood"):
             quiesce.writable(FakeHost(files={"/proc/mounts": raw}))
+
+
+@pytest.mark.parametrize("program", ["lvs", "vgs", "stat"])
+@pytest.mark.parametrize("said", [b"a|b\n", b"  vg|0|x\n", b"|||||\n", b"\xff\n"])
+def test_an_lvm_that_tells_nonsense_is_no_fault_of_ours(
+    program: str, said: bytes, tmp_path: Path
+) -> None:
+    class Nonsense(working.Working):
+        def run(
+            self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
+        ) -> Completed:
+            if argv[0] == program:
+                return Completed(tuple(argv), 0, said, b"")
+            return super().run(argv, stdin=stdin, timeout=timeout)
+
+    old = working.make(tmp_path, working.disk(tmp_path))
+    old.source = Nonsense(tmp_path, old.disk)
+    with pytest.raises(Problem) as caught:
+        moment.look(old.source, old.plan, ("/",))
+    assert caught.value.hint
+    if program == "lvs":
+        with pytest.raises(OutsideFailed, match="can't be understood"):
+            snapshots.overflow(old.source, ("vg/groundlift-root",), 92.0)
