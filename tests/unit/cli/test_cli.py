@@ -110,6 +110,25 @@ def test_every_verb_explains_itself() -> None:
                 assert parameter.help, (path, parameter.name)
 
 
+# These say what a machine or a program needs, or hold a thing that is named on the line.
+PLAIN = {"mirror repo-file", "lab create", "lab destroy"}
+REPORTS = {
+    *("mirror status", "mirror closure", "provision check", "provision status", "deploy check"),
+    *("deploy status", "migrate prove", "report", "doctor", "lab status"),
+}
+
+
+def test_verbs_that_report_speak_json_and_all_others_can_be_tried_dry() -> None:
+    for path in verbs(cli.groundlift):
+        command: click.Command = cli.groundlift
+        for name in path:
+            assert isinstance(command, click.Group)
+            command = command.get_command(click.Context(command), name) or command
+        options = {word for one in command.params for word in one.opts}
+        wanted = "--json" if " ".join(path) in REPORTS else "--dry-run"
+        assert wanted in options or " ".join(path) in PLAIN, path
+
+
 def test_the_doctor_speaks_json() -> None:
     findings = json.loads(run("doctor", "--json").stdout)
     assert {"machine.python_version", "machine.kvm_usable"} <= {item["rule"] for item in findings}
