@@ -129,6 +129,16 @@ def test_verbs_that_report_speak_json_and_all_others_can_be_tried_dry() -> None:
         assert wanted in options or " ".join(path) in PLAIN, path
 
 
+def test_a_shell_can_ask_how_a_command_goes_on() -> None:
+    told = subprocess.run(
+        (sys.executable, "-c", "import sys, cli; sys.argv = ['groundlift']; cli.main()"),
+        cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "_GROUNDLIFT_COMPLETE": "bash_complete", "COMP_CWORD": "2",
+             "COMP_WORDS": "groundlift migrate t"},
+    )  # fmt: skip
+    assert told.stdout.split() == ["plain,transfer"]
+
+
 def test_the_doctor_speaks_json() -> None:
     findings = json.loads(run("doctor", "--json").stdout)
     assert {"machine.python_version", "machine.kvm_usable"} <= {item["rule"] for item in findings}

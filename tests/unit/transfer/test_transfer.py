@@ -2,7 +2,6 @@
 
 import errno
 import json
-import random
 import re
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ from core.errors import OutsideFailed, PastReturn, UsageProblem
 from migrate import quiesce, transfer
 from migrate.transfer import Options
 from migrate.transfer_manifest import Journal, Manifest
-from migrate.transfer_pass import Pump
 from tests.unit.transfer import estate, images
 from tests.unit.transfer.estate import Estate
 
@@ -113,55 +111,6 @@ def test_nothing_is_copied_over_a_replica_that_a_domain_lives_on(old: Estate, ma
     assert old.replica.stat().st_mtime_ns == before
     assert len(old.source.done) == said  # no service of the domain was stopped either
     assert (old.folder / "transfer.json").exists()
-
-
-def with_a_large_file(root: Path) -> Estate:
-    """A file that has whole chunks for itself."""
-    files = images.tree(root / "tree")
-    (files / "large").write_bytes(random.Random(3).randbytes(4 * images.MIB))
-    return estate.make(root, estate.disk(root, 24 * images.MIB, files=files))
-
-
-def without_it(old: Estate) -> None:
-    estate.free(old.disk, "/zeros", "/d1/f1", "/d2/f2", "/large")
-
-
-def test_blocks_freed_between_the_passes_become_zeros(tmp_path: Path) -> None:
-    old = with_a_large_file(tmp_path)
-    copy(old)
-    without_it(old)
-    finish(old)
-    assert old.replica.read_bytes() == old.expected()
-
-
-def test_what_was_never_acknowledged_and_then_freed_becomes_zeros(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = with_a_large_file(tmp_path)
-    with monkeypatch.context() as patch:
-
-        def dead(pump: Pump, upto: int) -> None:
-            raise OutsideFailed("the power is off")
-
-        patch.setattr(Pump, "_commit", dead)
-        with pytest.raises(OutsideFailed):
-            copy(old)
-    part = old.replica.with_name(old.replica.name + ".part")
-    assert part.read_bytes().strip(b"\0")  # something was written before
-    without_it(old)
-    finish(old)
-    assert old.replica.read_bytes() == old.expected()
-
-
-def test_a_replica_whose_manifest_was_lost_holds_nothing_of_before(tmp_path: Path) -> None:
-    old = with_a_large_file(tmp_path)
-    copy(old)
-    for path in (old.folder / "disks").iterdir():
-        path.unlink()
-    without_it(old)
-    copy(old)
-    finish(old)
-    assert old.replica.read_bytes() == old.expected()
 
 
 def test_zlib_carries_the_same_bytes_on_a_thinner_wire(tmp_path: Path) -> None:
