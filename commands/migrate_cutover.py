@@ -7,6 +7,7 @@ import click
 
 from adapters.clock import SystemClock
 from adapters.web import HttpWeb
+from commands import rest
 from commands.access import rescue_option
 from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
@@ -55,7 +56,11 @@ def cutover(
         click.echo(f"would switch {host} ({plan.address}) off and start domain {plan.domain}")
         return
     cutting.consent(plan, consent)
-    with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
+    with (
+        lock(case.folder / "lock", f"the migration of {host}"),
+        rest.told(case),
+        progress() as report,
+    ):
         done = cut_over(case, consent, report, off=off)
     if as_json:
         click.echo(done.model_dump_json(indent=2))

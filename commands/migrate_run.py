@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from adapters.engine import DbosEngine
-from commands import migrate_assess, migrate_discover, migrate_plan, migrate_warm
+from commands import migrate_assess, migrate_discover, migrate_plan, migrate_warm, rest
 from commands.access import rescue_option
 from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
@@ -17,7 +17,7 @@ from commands.migrate_cutover import describe as describe_end
 from commands.migrate_define import defined
 from commands.migrate_verify import refuse, rehearsed
 from core.documents import load
-from core.errors import BadDocument, Interrupted, OutsideFailed, Problem, UsageProblem
+from core.errors import Interrupted, OutsideFailed, Problem, UsageProblem
 from core.progress import Report, silent, track
 from core.rules import Answer
 from core.state import State, lock
@@ -77,12 +77,12 @@ def run(
                 engine.forget(f"{host}-{way}")
             workflow.run(engine, host, actions(case, report, consent or "", way, off=off), way)
     except KeyboardInterrupt:
-        _at_rest(case)
+        rest.tell(case)
         click.echo("error: stopped\n  → run the same command again to continue", err=True)
         # A step in its thread would go on for minutes; every step may be killed, so end it now.
         os._exit(Interrupted.exit_code)
     except Problem:
-        _at_rest(case)
+        rest.tell(case)
         raise
     _tell(case, way, as_json)
 
@@ -104,25 +104,6 @@ def _left_behind(case: Case, engine: DbosEngine, way: str, report: Report) -> bo
         with track(report, f"cutover of {case.source.name}") as meter:
             meter.note("the server worked since its last copy: begin with the copy again")
     return behind
-
-
-def _at_rest(case: Case) -> None:
-    """Say it when a run ends while the server's services stand still: somebody waits for them."""
-    name = case.source.name
-    try:
-        held = quiesce.record(case.folder)
-    except BadDocument as fault:  # what ended the run is the thing to tell
-        click.echo(f"note: whether {name} is at rest can't be told: {fault}", err=True)
-        return
-    if held is None or (case.folder / "fenced.json").exists():
-        return
-    how = "is at rest, its services are stopped"
-    if held.working or held.rescue:
-        how = "carries snapshots" if held.working else "runs its rescue system"
-    click.echo(
-        f"note: {name} {how}. Go on, or put it back to work: groundlift migrate unquiesce {name}",
-        err=True,
-    )
 
 
 def _way(host: str, consent: str | None, *, rehearse: bool) -> str:

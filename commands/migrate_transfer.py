@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from commands import rest
 from commands.access import rescue_option
 from commands.connect import Case, open_case, site_option
 from commands.console import progress
@@ -106,7 +107,8 @@ def transfer(
     )  # fmt: skip
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
         if kind == "final":
-            proof = prove(case, plan, options, report)
+            with rest.told(case):
+                proof = prove(case, plan, options, report)
             click.echo(proof.model_dump_json(indent=2) if as_json else describe(proof))
             return
         results = live(case, plan, kind, options, report)

@@ -1,4 +1,4 @@
-"""Blocks that were in use and are not any more are zeros in the replica, whatever happened between."""
+"""Blocks that are not in use any more are zeros in the replica, whatever happened between."""
 
 import random
 from pathlib import Path

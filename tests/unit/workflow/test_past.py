@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
-from commands import migrate_cutover
+from commands import migrate_cutover, rest
 from core.documents import load
 from core.errors import Blocked, OutsideFailed, PastReturn
 from core.progress import silent
@@ -58,6 +58,27 @@ def test_a_domain_is_not_taken_for_the_server_it_was(fenced: Path, words: Sequen
     assert isinstance(refused.exception, PastReturn)
     assert "The way back" in refused.exception.hint
     assert (fenced / "migrate/web1/quiesce.json").exists()
+
+
+def test_whoever_ends_while_a_server_is_at_rest_says_so(
+    fenced: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fenced / "migrate/web1"
+    case = SimpleNamespace(source=SimpleNamespace(name="web1"), folder=folder)
+
+    def failing() -> str:
+        with pytest.raises(KeyboardInterrupt), rest.told(case):  # type: ignore[arg-type]
+            raise KeyboardInterrupt
+        return capsys.readouterr().err
+
+    assert failing() == ""  # it is off, and its domain runs
+    (folder / "fenced.json").unlink()
+    assert "web1 is at rest" in failing()
+    assert "migrate unquiesce web1" in failing()
+    (folder / "quiesce.json").write_text("{")
+    assert "can't be told" in failing()
+    (folder / "quiesce.json").unlink()
+    assert failing() == ""
 
 
 def test_nothing_is_converted_into_the_disk_of_a_running_domain(tmp_path: Path) -> None:
