@@ -9,10 +9,11 @@ from adapters.web import HttpWeb
 from commands.connect import Case, open_case, site_option
 from commands.console import progress
 from core.documents import load
+from core.errors import UsageProblem
 from core.progress import Report
 from core.quantities import size
 from core.state import State, lock, publish_model
-from migrate import past
+from migrate import past, quiesce
 from migrate.discover import FACTS
 from migrate.discover import discover as survey
 from migrate.source import SourceHost
@@ -46,6 +47,11 @@ def discover(
 def ask_all(case: Case, report: Report) -> SourceHost:
     """Ask the server and write source.json. The caller holds the lock."""
     past.refuse(case.source.name, case.folder, "its address is the migrated domain's now")
+    if quiesce.record(case.folder) is not None:
+        raise UsageProblem(
+            f"{case.source.name} is at rest: what it is at work can't be learned now",
+            hint=f"`groundlift migrate unquiesce {case.source.name}` first",
+        )
     host = case.source_host()
     try:
         found = survey(

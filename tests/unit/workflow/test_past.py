@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 import cli
 from commands import migrate_cutover, rest
 from core.documents import load
-from core.errors import Blocked, OutsideFailed, PastReturn
+from core.errors import Blocked, OutsideFailed, PastReturn, UsageProblem
 from core.progress import silent
 from core.state import State, publish_model
 from migrate import convert, quiesce
@@ -58,6 +58,13 @@ def test_a_domain_is_not_taken_for_the_server_it_was(fenced: Path, words: Sequen
     assert isinstance(refused.exception, PastReturn)
     assert "The way back" in refused.exception.hint
     assert (fenced / "migrate/web1/quiesce.json").exists()
+
+
+def test_a_server_at_rest_is_not_described_as_if_it_worked(fenced: Path) -> None:
+    (fenced / "migrate/web1/fenced.json").unlink()
+    refused = call(fenced, "discover", "web1", "--again")
+    assert isinstance(refused.exception, UsageProblem)
+    assert "is at rest" in refused.exception.message
 
 
 def test_whoever_ends_while_a_server_is_at_rest_says_so(
