@@ -1,5 +1,6 @@
 """`groundlift migrate run`: all stages in a row, durable: killed anywhere, it continues."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -227,7 +228,8 @@ def _tell(case: Case, way: str, as_json: bool) -> None:
     tried = (folder / "verify.json").exists()
     further = f"groundlift migrate run {name}{'' if tried else ' --rehearse'} --consent {name}"
     if way == "prepare":
-        click.echo("{}" if as_json else f"{name} is copied and still at work. Next: {further}")
+        shown = json.dumps({"host": name, "copied": True, "next": further})
+        click.echo(shown if as_json else f"{name} is copied and still at work. Next: {further}")
         return
     done: CutOver | Verified
     if way == "cutover":
