@@ -1,6 +1,9 @@
 """`groundlift migrate verify`: boot the converted server isolated, and compare it."""
 
 import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -10,7 +13,7 @@ from adapters.web_through import HostWeb
 from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
 from core.documents import load
-from core.errors import UsageProblem
+from core.errors import Locked, UsageProblem
 from core.ports import Host, Web
 from core.progress import Report, track
 from core.quantities import duration
@@ -23,6 +26,8 @@ from migrate.plan import Plan
 from migrate.rehearse import Rehearsal
 from migrate.source import SourceHost
 from migrate.verify import RULES, Comparison, NotVerified, Verified, await_guest, await_services
+
+PAUSE = 1.0  # between two looks whether another rehearsal has ended
 
 
 @click.command()
@@ -80,7 +85,7 @@ def rehearsed(case: Case, report: Report, *, again: bool = False) -> Verified:
     guest = case.own().source_host(jump=case.node_login(plan.hypervisor))
     rehearsal = Rehearsal(plan, node, hypervisor)
     try:
-        with rehearsal.running():
+        with _turn(case, plan.hypervisor, report), rehearsal.running():
             done = compare(
                 case, plan, guest, HostWeb(node), rehearsal.uuid, report,
                 where=plan.hypervisor, converted=converted,
@@ -90,6 +95,27 @@ def rehearsed(case: Case, report: Report, *, again: bool = False) -> Verified:
             end.close()
     publish_model(path, done)
     return done
+
+
+@contextmanager
+def _turn(case: Case, hypervisor: str, report: Report) -> Iterator[None]:
+    """One rehearsal at a time on a hypervisor: bridge, probe address and routing table are one."""
+    path = case.state.root / "rehearsals" / f"{hypervisor}.lock"
+    what = f"the rehearsal network of {hypervisor}"
+    with ExitStack() as stack:
+        if not _taken(stack, path, what):
+            with track(report, f"wait for another rehearsal on {hypervisor}") as meter:
+                while not _taken(stack, path, what):
+                    meter.advance(0)
+                    time.sleep(PAUSE)
+        yield
+
+
+def _taken(stack: ExitStack, path: Path, what: str) -> bool:
+    with suppress(Locked):
+        stack.enter_context(lock(path, what))
+        return True
+    return False
 
 
 def compare(

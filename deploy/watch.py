@@ -20,7 +20,6 @@ ASKS = re.compile(
     r"DHCP(?:DISCOVER|REQUEST)\([^)]+\) (?:[0-9.]+ )?((?:[0-9a-f]{2}:){5}[0-9a-f]{2})"
 )
 SENT = re.compile(r"sent \S*/(vmlinuz|initrd\.img) to ([0-9.]+)")
-FOREIGN = re.compile(r"DHCP(?:DISCOVER|REQUEST)\([^)]+\) ((?:[0-9a-f]{2}:){5}[0-9a-f]{2}).*ignored")
 MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 Render = Callable[[Machine], str]
 

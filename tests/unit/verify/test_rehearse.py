@@ -1,12 +1,17 @@
-"""The rehearsal's disk, made by a qemu-img as old as CentOS 6.3's."""
+"""The rehearsal: its disk, made by a qemu-img as old as CentOS 6.3's, and its turn."""
 
 import subprocess
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from adapters.local import LocalHost
+from commands import migrate_verify
 from core.errors import OutsideFailed
+from core.state import State
 from migrate.rehearse import Rehearsal
 from tests.fakes.hypervisor import FakeHypervisor
 from tests.unit.transfer import estate, images
@@ -57,3 +62,29 @@ def test_a_pool_that_is_gone_is_said(rehearsal: Rehearsal) -> None:
     Path(rehearsal.plan.pool_path).rename(f"{rehearsal.plan.pool_path}.gone")
     with pytest.raises(OutsideFailed, match="qemu-img"):
         rehearsal._disks()
+
+
+def test_rehearsals_on_one_hypervisor_take_turns_and_on_two_do_not(tmp_path: Path) -> None:
+    case = SimpleNamespace(state=State(tmp_path))
+    log: list[str] = []
+    tasks: list[str] = []
+    within = threading.Event()
+
+    def rehearse(name: str, hypervisor: str) -> None:
+        with migrate_verify._turn(case, hypervisor, lambda event: tasks.append(event.task)):
+            within.set()
+            log.append(f"{name} begins")
+            time.sleep(0.5)
+            log.append(f"{name} ends")
+
+    first = threading.Thread(target=rehearse, args=("one", "hv1"))
+    first.start()
+    within.wait(10)
+    elsewhere = threading.Thread(target=rehearse, args=("three", "hv2"))
+    elsewhere.start()
+    rehearse("two", "hv1")
+    first.join()
+    elsewhere.join()
+    assert log.index("one ends") < log.index("two begins")
+    assert log.index("three begins") < log.index("one ends")
+    assert set(tasks) == {"wait for another rehearsal on hv1"}
