@@ -110,9 +110,9 @@ def show_findings(findings: Iterable[Finding], *, passes: bool = False) -> None:
         answer = (
             "" if finding.answer in (Answer.PASS, Answer.FAIL) else f" ({finding.answer.value})"
         )
-        click.echo(f"{finding.rule}{where}: {finding.title}{answer}")
+        click.echo(plain(f"{finding.rule}{where}: {finding.title}{answer}"))
         for text in (finding.evidence, f"→ {finding.remediation}" if finding.remediation else ""):
             if text:
-                click.echo(f"         {text}")
+                click.echo(f"         {plain(text)}")
         if finding.waiver:
             click.echo(f"         accepted by {finding.waiver.person}: {finding.waiver.reason}")

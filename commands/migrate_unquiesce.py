@@ -23,7 +23,11 @@ def unquiesce(state: State, host: str, site_path: Path | None, dry_run: bool) ->
     if dry_run or held is None:
         paths = reversed(held.mountpoints) if held else ()
         names = reversed(held.services) if held else ()
-        steps = [*(f"make {path} writable" for path in paths), *(f"start {n}" for n in names)]
+        steps = [
+            *(f"remove the snapshot {name}" for name in (held.snapshots if held else ())),
+            *(f"make {path} writable" for path in paths),
+            *(f"start {name}" for name in names),
+        ]
         click.echo("\n".join(steps) or f"{host} is not at rest: nothing to do")
         return
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
