@@ -2,7 +2,7 @@
 the other, whether or not the domain was compared with it."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +18,8 @@ from core.state import State, publish_model
 from migrate import convert, quiesce
 from migrate.convert import Share
 from migrate.cutover import Fenced
-from tests.fakes.host import FakeHost
+from migrate.verify import UUID
+from tests.fakes.host import FakeHost, answer
 from tests.unit.transfer import estate
 
 ROOT = Path(__file__).parents[3]
@@ -145,3 +146,36 @@ def test_an_order_of_this_rest_does(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     silence(60, monkeypatch, tmp_path)()
     assert load(tmp_path / "fenced.json", Fenced).host == "old"
     assert not (tmp_path / "fencing.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("minutes", "shown", "starts"),
+    [
+        (1, "", True),  # just fenced: nobody asks
+        (90, None, True),  # silent
+        (90, "00000000-0000-0000-0000-000000000001\n", True),  # the domain itself
+        (90, "11111111-2222-4333-8444-555555555555\n", False),
+        (90, "Not Settable\n", False),
+    ],
+)
+def test_a_domain_is_not_started_beside_a_server_that_was_switched_on_again(
+    minutes: int, shown: str | None, starts: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    when = datetime.now(UTC) - timedelta(minutes=minutes)
+    publish_model(tmp_path / "fenced.json", Fenced(host="old", consent="old", when=when))
+    plan, started = estate.plan(Path("/dev/null"), tmp_path, 512), list[str]()
+    host = FakeHost(answers={} if shown is None else {UUID: answer(shown)}, dead=shown is None)
+    case = SimpleNamespace(
+        folder=tmp_path,
+        own=lambda: SimpleNamespace(source_host=lambda: host),
+        hypervisor=lambda _: SimpleNamespace(close=lambda: None),
+    )
+    monkeypatch.setattr(migrate_cutover.planning, "read", lambda _: plan)
+    monkeypatch.setattr(
+        migrate_cutover.cutting, "switch_on", lambda plan, *_: started.append(plan.domain)
+    )
+    try:
+        migrate_cutover.switched_on(case, silent)  # type: ignore[arg-type]
+    except PastReturn as problem:
+        assert "switched on again" in problem.message
+    assert started == ["old"] * starts
