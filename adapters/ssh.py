@@ -92,7 +92,7 @@ class SshHost:
 
     @contextmanager
     def _stream(self, argv: tuple[str, ...]) -> Iterator[ProcessChannel]:
-        program = self.program()  # connects, and so knows what may be offered
+        program = self.program()
         if not self._entered:
             self.run(("true",))  # learns whether sudo wants a terminal
         ready = self._prepared(argv)
@@ -101,12 +101,18 @@ class SshHost:
             started((*program, ready.line), variables, self._name) as channel,
         ):
             channel.cleaned = ready.cleaned
-            _begin(channel, ready, self._login.password, self._name, 3 * self._timeout)
+            try:
+                _begin(channel, ready, self._login.password, self._name, 3 * self._timeout)
+            except OutsideFailed:
+                self.connected()  # tells better what is wrong with a host key or a login
+                raise
             yield channel
 
     def program(self) -> tuple[str, ...]:
-        """The ssh program with all that this host needs, but the command."""
-        self.connected()
+        """The ssh program with all that this host needs, but the command. What may be offered goes
+        by the server's greeting, so a connection of our own is not needed for it."""
+        if not self._banner:
+            self._greeting()
         via: tuple[str, ...] = ()
         if self._jump is not None:
             via = self._jump.program()
@@ -175,14 +181,26 @@ class SshHost:
             transport.set_keepalive(KEEPALIVE)
         except (paramiko.SSHException, OSError, EOFError) as fault:
             _close(transport)
-            raise self._failed(
-                f"no SSH connection to {login.address} port {login.port}: {fault}",
-                NO_ANSWER,
-            ) from fault
+            raise self._no_connection(fault) from fault
         except BaseException:
             _close(transport)
             raise
         return transport
+
+    def _greeting(self) -> None:
+        """Learn the server's version."""
+        try:
+            self._banner, plain = banner(self._socket())
+            plain.close()
+        except (paramiko.SSHException, OSError, EOFError) as fault:
+            raise self._no_connection(fault) from fault
+        self._algorithms = chosen(self._banner, self._login.algorithms)
+
+    def _no_connection(self, fault: Exception) -> OutsideFailed:
+        return self._failed(
+            f"no SSH connection to {self._login.address} port {self._login.port}: {fault}",
+            NO_ANSWER,
+        )
 
     def _authenticate(self, transport: paramiko.Transport) -> None:
         login = self._login

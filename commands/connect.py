@@ -9,7 +9,7 @@ import click
 
 from adapters.hypervisor import LibvirtHypervisor, ssh_program, ssh_uri
 from adapters.ssh import SshHost
-from adapters.ssh_login import Login
+from adapters.ssh_login import Login, pins
 from adapters.ssh_program import ssh_options
 from commands.access import access_options, given, password_of, rescue_password
 from core.documents import load
@@ -18,6 +18,7 @@ from core.quantities import MIB
 from core.state import State
 from deploy.site import Site, Source
 from migrate.limits import Budget, Hours, Limits
+from migrate.transfer_direct import Direct
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -128,6 +129,22 @@ class Case:
                 )
         raise UsageProblem(
             f"{self.site_path} has no node {name}", hint="name one of its nodes as the target"
+        )
+
+    def direct(self, name: str) -> Direct | None:
+        """The way from the server to a node past this machine, if both descriptions agree on it
+        and the node's host key is pinned."""
+        agreed = any(node.name == name and node.direct for node in self.site.nodes)
+        if not (agreed and self.source.direct):
+            return None
+        login = self.node_login(name)
+        pinned = pins(login, name).lookup(login.host_id)
+        return Direct(
+            address=login.address,
+            port=login.port,
+            user=login.user,
+            known=tuple(f"{k.get_name()} {k.get_base64()}" for k in (pinned or {}).values()),
+            origin=str(self.source.address),
         )
 
     def hypervisor(self, name: str) -> LibvirtHypervisor:

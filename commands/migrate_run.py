@@ -174,7 +174,7 @@ def _copy(case: Case, report: Report) -> None:
     source, node = case.source_host(), case.node_host(plan.hypervisor)
     try:
         if not (case.folder / "transfer.json").exists():
-            options = Options(limits=case.limits())
+            options = Options(limits=case.limits(), direct=case.direct(plan.hypervisor))
             transfer.copy(source, node, plan, case.folder, options=options, report=report)
     finally:
         source.close()
@@ -202,7 +202,10 @@ def _finish(case: Case, report: Report, way: str) -> None:
     source, node = case.source_host(), case.node_host(plan.hypervisor)
     try:
         stale = quiesce.left_behind(source, case.folder)
-        options = Options(again=stale, rehearsal=way == "rehearse", rescue=case.rescue)
+        options = Options(
+            again=stale, rehearsal=way == "rehearse", rescue=case.rescue,
+            direct=case.direct(plan.hypervisor),
+        )  # fmt: skip
         transfer.finish(source, node, plan, case.folder, options, report, change)
     finally:
         source.close()

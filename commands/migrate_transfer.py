@@ -69,6 +69,9 @@ def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float
     show_default=True,
     help="Take blocks that the pool holds from another server from there.",
 )
+@click.option(
+    "--relay", is_flag=True, help="Through this machine, even where a direct way is agreed."
+)
 @click.option("--again", is_flag=True, help="Go on with a transfer that was finished before.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -84,6 +87,7 @@ def transfer(
     connections: int,
     slowdown: float,
     index: bool,
+    relay: bool,
     again: bool,
     dry_run: bool,
     as_json: bool,
@@ -103,7 +107,7 @@ def transfer(
     options = Options(
         rate=int((rate or 0) * MIB), compress=compress, again=again,
         connections=connections, slowdown=slowdown, index=index, limits=case.limits(),
-        rescue=case.rescue,
+        rescue=case.rescue, direct=None if relay else case.direct(plan.hypervisor),
     )  # fmt: skip
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
         if kind == "final":
@@ -167,9 +171,10 @@ def intent(plan: Plan, kind: str) -> str:
 def figures(result: PassResult) -> str:
     """One pass on a line."""
     speed = size(result.used / max(result.seconds, 0.001))
+    straight = f" ({size(result.direct)} of it straight)" if result.direct else ""
     return (
         f"{result.kind:5} {size(result.used)} in use, {size(result.sent)} sent, "
-        f"{size(result.wire)} on the wire, {duration(result.seconds)} ({speed}/s)"
+        f"{size(result.wire)} on the wire{straight}, {duration(result.seconds)} ({speed}/s)"
     )
 
 

@@ -63,10 +63,9 @@ def warmed(case: Case, way: Way, report: Report, most: int = MOST) -> tuple[Warm
         )
     plan = read(case.folder)
     source, target = case.source_host(), case.node_host(plan.hypervisor)
+    options = Options(limits=case.limits(), direct=case.direct(plan.hypervisor))
     try:
-        found = rounds(
-            source, target, plan, case.folder, Options(limits=case.limits()), report, most
-        )
+        found = rounds(source, target, plan, case.folder, options, report, most)
     finally:
         source.close()
         target.close()

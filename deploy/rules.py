@@ -129,6 +129,15 @@ def sources_have_targets(site: Site) -> Outcome | Iterable[Outcome]:
     )
 
 
+def direct_by_both(site: Site) -> Outcome | Iterable[Outcome]:
+    open_ = {node.name for node in site.nodes if node.direct}
+    return all_of(
+        failed(f"{source.target.hypervisor} does not say it", where=source.name)
+        for source in site.sources
+        if source.direct and source.target.hypervisor not in open_
+    )
+
+
 def mirror_of_release(site: Site) -> Outcome:
     wanted = f"/centos/{site.release}/os/x86_64/"
     if site.mirror.url.endswith(wanted):
@@ -215,6 +224,13 @@ RULES = (
         BLOCKER,
         "name a hypervisor, a pool and a network of this site",
         sources_have_targets,
+    ),
+    rule(
+        "direct_by_both",
+        "Who sends data straight to a hypervisor is let in there",
+        WARNING,
+        "say `direct: true` of the hypervisor, too; else the data goes through the controller",
+        direct_by_both,
     ),
     rule(
         "mirror_of_release",

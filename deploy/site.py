@@ -139,7 +139,8 @@ class Network(Document):
 
 class Node(Document):
     """A machine of the cloud. ``mac`` is of the card it is installed over, ``disk`` the one that is
-    wiped for the system; ``disk_gib`` guards it: a disk of another size is left alone."""
+    wiped for the system; ``disk_gib`` guards it: a disk of another size is left alone. ``direct``:
+    servers that say so too may bring their data here by themselves."""
 
     name: Name
     address: IPv4Address
@@ -147,6 +148,7 @@ class Node(Document):
     mac: Mac | None = None
     disk: Disk = "sda"
     disk_gib: int | None = Field(default=None, ge=8, le=65536)
+    direct: bool = False
     vars: Vars = {}
 
 
@@ -216,7 +218,8 @@ class Traffic(Document):
 class Source(Document):
     """An old server that moves in. ``pages`` are compared before and after; ``quiesce`` names the
     services that stop for the last pass, in this order. ``login`` is by key or by password,
-    ``sudo`` how the account becomes root; a password never stands here, at most its file."""
+    ``sudo`` how the account becomes root; a password never stands here, at most its file.
+    ``direct``: its data may go to a hypervisor that says so too without passing the controller."""
 
     name: Name
     address: IPv4Address
@@ -234,6 +237,7 @@ class Source(Document):
     mac: Mac | None = None  # for a rescue system over the network
     rate_mib: Rate | None = None
     group: Name | None = None  # of ``traffic``
+    direct: bool = False
     target: Target
 
 

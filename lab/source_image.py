@@ -124,7 +124,7 @@ def _script(work: Path, identity: Identity) -> str:
     """Guestfish's commands from an empty disk to one that boots."""
     quoted = {path: shlex.quote(str(file)) for path, file in identity.files.items()}
     lines = [
-        f"add-drive {shlex.quote(str(work / 'disk.raw'))} format:raw cachemode:unsafe",
+        f"add-drive {shlex.quote(str(work / 'disk.raw'))} format:raw cachemode:unsafe label:disk",
         "run",
         "part-init /dev/sda mbr",
         f"part-add /dev/sda p {BOOT_FIRST} {LVM_FIRST - 1}",
@@ -147,7 +147,9 @@ def _script(work: Path, identity: Identity) -> str:
         *(f"upload {file} {path}" for path, file in quoted.items()),
         "chmod 0600 /etc/ssh/ssh_host_rsa_key",
         "chmod 0600 /root/.ssh/authorized_keys",
-        'command "grub-install --target=i386-pc --recheck /dev/sda"',
+        # guestfish's sda is the first drive; the kernel's may be the appliance's own, as both are
+        # found at once. Only in commands is the kernel's meant, so they go by the drive's label.
+        'command "grub-install --target=i386-pc --recheck /dev/disk/guestfs/disk"',
         'command "update-grub"',
         "umount-all",
         "shutdown",

@@ -30,7 +30,7 @@ ATTEMPTS = 3
 
 class PassResult(Document):
     """One pass in figures. ``sent`` are the disk's bytes in chunks that went over, ``wire`` all
-    bytes on the source's connection."""
+    bytes on the source's connections, ``direct`` those that led straight to the hypervisor."""
 
     kind: str
     used: int
@@ -38,6 +38,7 @@ class PassResult(Document):
     sent: int
     wire: int
     seconds: float
+    direct: int = 0
 
 
 class DiskResult(Document):
@@ -253,7 +254,8 @@ def _proof(work: Work, outcome: Outcome, chunks: int, repaired: int) -> DiskResu
 
 
 def _figures(line: dict[str, object]) -> dict[str, object]:
-    return {key: line[key] for key in ("used", "read", "sent", "wire", "seconds")}
+    keys = ("used", "read", "sent", "wire", "seconds", "direct")
+    return {key: line.get(key, 0) for key in keys}
 
 
 def _told(kind: str, outcome: Outcome) -> PassResult:
@@ -264,6 +266,7 @@ def _told(kind: str, outcome: Outcome) -> PassResult:
         sent=outcome.sent,
         wire=outcome.wire,
         seconds=outcome.seconds,
+        direct=outcome.direct,
     )
 
 

@@ -14,7 +14,7 @@ from migrate.limits import Limits
 from migrate.moment import Moment
 from migrate.transfer_index import Index, Place
 from migrate.transfer_manifest import Manifest
-from migrate.transfer_wire import CHUNK, Frame, Kind, Session
+from migrate.transfer_wire import CHUNK, HEADER, LIMIT, Frame, Kind, Session
 
 AHEAD = 1024 * 1024 * 1024  # of the disk: the short digests of that take 128 KiB
 STEP = 1024 * CHUNK
@@ -43,6 +43,8 @@ class Order(Protocol):
     def limits(self) -> Limits: ...
     @property
     def moment(self) -> Moment | None: ...
+    @property
+    def direct(self) -> bool: ...
 
 
 class Hub(Protocol):
@@ -64,7 +66,7 @@ class Hub(Protocol):
     def mapped(self, used: int) -> None: ...
     def moved(self) -> None: ...
     def pass_on(
-        self, lane: "Lane", offset: int, length: int, digests: bytes, head: bytes, body: bytes
+        self, lane: "Lane", frame: Frame, digests: bytes, body: bytes, cost: int = 0
     ) -> None: ...
     def clear(self, lane: "Lane", start: int, end: int) -> None: ...
     def copy(
@@ -112,6 +114,7 @@ class Lane:
         self._copied: dict[int, bytes] = {}  # digests of chunks that the writer had, not yet SAME
         self.safe = hub.order.start  # up to here the writer has synced all
         self.chunks = self.bad = self.used = self.total = 0
+        self.straight = 0  # bytes that went to the hypervisor without us
         self.areas = ""
         self.throttled = self.compressed = False
         self.finished = False
@@ -128,6 +131,7 @@ class Lane:
         self._hub.mapped(self.total)
         handlers = {
             Kind.DATA: self._data,
+            Kind.DIRECT: self._direct,
             Kind.ZERO: self._zero,
             Kind.SAME: self._same,
             Kind.POSITION: self._moved,
@@ -174,6 +178,7 @@ class Lane:
             lanes=self._hub.lanes,
             offer=int(self._hub.index is not None),
             views=views,
+            direct=int(order.direct),
         )
         self._reader.send(Kind.CREDIT, offset=self._hub.window)
 
@@ -216,12 +221,22 @@ class Lane:
         if len(digests) != count * width:
             raise self._reader.failed("a data frame is too short")
         self.chunks += count
-        self._hub.pass_on(self, frame.offset, frame.length, digests, frame.head, frame.payload)
+        self._hub.pass_on(self, frame, digests, frame.payload)
+
+    def _direct(self, frame: Frame) -> None:
+        """Data that went straight: its size and digests. The writer waits for this word."""
+        count, width = self._advance(frame), self._hub.manifest.width
+        size, digests = int.from_bytes(frame.payload[:4], "big"), frame.payload[4:]
+        whole = len(digests) == count * width and len(digests) < size <= HEADER.size + LIMIT
+        if not self._hub.order.direct or not whole:
+            raise self._reader.failed("it tells of data that went straight, and none should have")
+        self.chunks += count
+        self.straight += size
+        self._hub.pass_on(self, frame, digests, frame.payload, size)
 
     def _zero(self, frame: Frame) -> None:
         self.chunks += self._advance(frame)
-        digests = self._hub.manifest.zeros(frame.length)
-        self._hub.pass_on(self, frame.offset, frame.length, digests, frame.head, b"")
+        self._hub.pass_on(self, frame, self._hub.manifest.zeros(frame.length), b"")
 
     def _same(self, frame: Frame) -> None:
         """Equal chunks, told by one digest over theirs: those between them are neither in use nor

@@ -44,6 +44,7 @@ class Order:
     slowdown: float = 4.0  # how many times slower than it could for a busy disk's sake; 0: never
     limits: Limits = UNLIMITED
     moment: Moment | None = None
+    direct: bool = False  # the data goes from the source to the hypervisor without us
 
     @property
     def codec(self) -> str:
@@ -53,8 +54,8 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a pass came to; ``wire`` counts both directions of the source's connections, ``paused``
-    are seconds that the reader left to a busy disk."""
+    """What a pass came to; ``wire`` counts both directions of the source's connections, of which
+    ``direct`` led to the hypervisor; ``paused`` are seconds that the reader left to a busy disk."""
 
     used: int
     read: int
@@ -65,6 +66,7 @@ class Outcome:
     seconds: float
     areas: str
     paused: float = 0.0
+    direct: int = 0
 
 
 @dataclass(slots=True)
@@ -158,17 +160,17 @@ class Pump:
                 where=self._writer.host,
             )
 
-    def pass_on(
-        self, lane: Lane, offset: int, length: int, digests: bytes, head: bytes, body: bytes
-    ) -> None:
-        """A frame of the reader goes to the writer as it came."""
-        cost = len(head) + len(body)
+    def pass_on(self, lane: Lane, frame: Frame, digests: bytes, body: bytes, cost: int = 0) -> None:
+        """A frame of the reader goes to the writer as it came. ``cost`` in bytes, where the data
+        itself goes another way."""
+        cost = cost or len(frame.head) + len(body)
         self._order.limits.spend(cost, lambda: self.done)
-        self._manifest.withdraw(offset, length)
+        self._manifest.withdraw(frame.offset, frame.length)
         with self._passing:
             with self._lock:
-                self._pending.append(_Sent(lane, offset, offset + length, digests, cost))
-            self._writer.relay(head, body)
+                end = frame.offset + frame.length
+                self._pending.append(_Sent(lane, frame.offset, end, digests, cost))
+            self._writer.relay(frame.head, body)
 
     def copy(
         self, lane: Lane, offset: int, digest: bytes, place: Place, told: Callable[[bool], None]
@@ -231,22 +233,25 @@ class Pump:
             "end",
             **{"pass": order.kind, "used": outcome.used, "read": outcome.read},
             **{"sent": outcome.sent, "wire": outcome.wire, "seconds": outcome.seconds},
+            direct=outcome.direct,
             blank=order.blank,
         )
         return outcome
 
     def _told(self, wire: int, seconds: float) -> Outcome:
         ends = [lane.ended() for lane in self._lanes]
+        straight = sum(lane.straight for lane in self._lanes)
         return Outcome(
             used=sum(end.number("used") for end in ends),
             read=sum(end.number("read") for end in ends),
             sent=sum(end.number("sent") for end in ends),
-            wire=wire,
+            wire=wire + straight,
             chunks=sum(lane.chunks for lane in self._lanes),
             bad=sum(lane.bad for lane in self._lanes),
             seconds=seconds,
             areas=self._lanes[0].areas,
             paused=max(end.number("paused") for end in ends) / 1000,
+            direct=straight,
         )
 
     def _watch(self, relays: list[threading.Thread], report: Report) -> None:

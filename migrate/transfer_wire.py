@@ -29,18 +29,20 @@ PARTS = {
     "reader": (
         *("wire.py", "direct.py", "device.py", "workers.py", "pace.py"),
         *("layout.py", "crc32c.py", "tables.py", "raid.py", "lvm.py"),
-        *("ext.py", "xfs.py", "ntfs.py", "fat.py", "moment.py", "freeze.py", "reader.py"),
+        *("ext.py", "xfs.py", "ntfs.py", "fat.py", "moment.py", "freeze.py"),
+        *("holders.py", "route.py", "reader.py"),
     ),
-    "writer": ("wire.py", "direct.py", "replica.py", "writer.py"),
+    "writer": ("wire.py", "direct.py", "replica.py", "door.py", "writer.py"),
 }
 PYTHONS = (
     *("python3", "python", "python2", "python2.7", "python2.6", "python2.5", "python2.4"),
     *("/usr/libexec/platform-python", "/usr/bin/python3", "/usr/bin/python"),
 )
-PROBE = (
-    'for p in "$@"; do if "$p" -c "import struct, zlib, threading, select, fcntl" 2>/dev/null; '
-    'then echo "$p"; exit 0; fi; done; exit 3'
-)
+# The first of the interpreters that can run the agents: its name, or the agent itself at once.
+ABLE = 'if "$p" -c "import struct, zlib, threading, select, fcntl" 2>/dev/null; then'
+PROBE = f'for p in "$@"; do {ABLE} echo "$p"; exit 0; fi; done; exit 3'
+START = f'boot=$1; shift; for p in "$@"; do {ABLE} exec "$p" -u -c "$boot"; fi; done; exit 3'
+NONE = 3
 # Byte by byte, so that nothing of the first frame is swallowed; text-mode stdin would be.
 BOOT = (
     "import os;"
@@ -81,6 +83,9 @@ class Kind(IntEnum):
     FREEZE = 28
     FROZEN = 29
     THAW = 30
+    DOOR = 31
+    ROUTE = 32
+    DIRECT = 33
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,22 +256,40 @@ def python_of(host: Host) -> str:
     """An interpreter on ``host`` that can run the agents."""
     done = host.run(("sh", "-c", PROBE, "sh", *PYTHONS), timeout=60)
     if done.code:
-        raise NoPython(
-            "no Python from 2.4 on was found there",
-            hint="the agents need one with zlib and threads; nothing is installed by Groundlift",
-            where=host.name,
-        )
+        raise _no_python(host)
     return done.text.split()[0]
+
+
+def _no_python(host: Host) -> NoPython:
+    return NoPython(
+        "no Python from 2.4 on was found there",
+        hint="the agents need one with zlib and threads; nothing is installed by Groundlift",
+        where=host.name,
+    )
 
 
 @contextmanager
 def session(host: Host, role: str, python: str = "") -> Iterator[Session]:
-    """A greeted agent on ``host``; leaving the context ends it."""
+    """A greeted agent on ``host``, under ``python`` or the first that will do; leaving the context
+    ends it. Raises NoPython when there is none."""
     source = program(role)
-    argv = (python or python_of(host), "-u", "-c", BOOT.format(size=len(source)))
+    boot = BOOT.format(size=len(source))
+    argv = (python, "-u", "-c", boot) if python else ("sh", "-c", START, "sh", boot, *PYTHONS)
     with host.stream(argv) as channel:
         agent = Session(host.name, role, channel)
-        agent.relay(source, b"")
-        agent.sent = 0
-        agent.greet()
+        try:
+            agent.relay(source, b"")
+            agent.sent = 0
+            agent.greet()
+        except OutsideFailed:
+            if not python and _ended(channel) == NONE:
+                raise _no_python(host) from None
+            raise
         yield agent
+
+
+def _ended(channel: Channel) -> int | None:
+    """The exit code, if there is one by now."""
+    with contextlib.suppress(OutsideFailed):
+        return channel.wait(5)
+    return None

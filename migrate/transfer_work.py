@@ -4,7 +4,7 @@ manifest and journal between them."""
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import OutsideFailed
@@ -14,6 +14,7 @@ from migrate.limits import UNLIMITED, Limits
 from migrate.moment import Moment
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_dd import reading
+from migrate.transfer_direct import Direct, routed
 from migrate.transfer_index import ALGORITHM, Index, path_of
 from migrate.transfer_manifest import WIDTHS, Journal, Manifest
 from migrate.transfer_pass import Order, Outcome, Pump
@@ -33,9 +34,10 @@ class Options:
     finished before; ``workers`` are processes at the source, 0: by its processors; ``slowdown``
     is how much slower the reader may become for a busy disk's sake, 0: it does not look;
     ``connections`` share the disk, 0: as many as were measured to pay; ``index`` asks the
-    pool for chunks that it may hold already; ``limits`` bind live passes. ``rehearsal``: the last
-    pass is followed by no cutover; ``moment`` is what it reads then. ``rescue``: the source runs
-    another system, and its disks are at rest."""
+    pool for chunks that it may hold already; ``limits`` bind live passes; ``direct`` is the way
+    past the controller, if there is one. ``rehearsal``: the last pass is followed by no cutover;
+    ``moment`` is what it reads then. ``rescue``: the source runs another system, and its disks are
+    at rest."""
 
     rate: int = 0
     compress: bool = False
@@ -45,6 +47,7 @@ class Options:
     connections: int = 0
     index: bool = True
     limits: Limits = UNLIMITED
+    direct: Direct | None = None
     rehearsal: bool = False
     rescue: bool = False
     moment: Moment | None = None
@@ -87,9 +90,11 @@ class Work:
         first, self.spare = self.spare, None
         with (
             readers(self.source, count, report, first) as found,
+            routed(options.direct, found, self.writer, report) as straight,
             self._index(kind, options) as index,
         ):
             hints = index if index else None
+            order = replace(order, direct=straight)
             pump = Pump(found, self.writer, self.manifest, self.journal, order, hints)
             outcome = pump.run(report)
             if index is not None and not self.disk.device:

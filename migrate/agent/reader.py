@@ -66,7 +66,7 @@ class Manifest:
 class Pass:
     """One walk over one disk."""
 
-    def __init__(self, link, device, fields):
+    def __init__(self, link, device, fields, route):
         self.link, self.device = link, device
         self.new = hashes()[fields["hash"]]
         self.start = int(fields.get("start", "0"))
@@ -82,7 +82,7 @@ class Pass:
         self.told, self.clock = 0, ticks()
         self.used, self.sent, self.bad, self.took, self.serial = 0, 0, 0, 0, 0
         self.began, self.paid = ticks(), 0
-        self.path = fields["device"]
+        self.path, self.route = fields["device"], route
         self.crew = Crew(link, device, self.new, count)
         self.codec = Codec(fields.get("codec", "raw"), self.crew.count)
 
@@ -253,7 +253,11 @@ class Pass:
 
     def post(self, kind, payload, offset, length, codec):
         began = ticks()
-        self.link.send(kind, payload, offset, length, codec)
+        if kind == DATA and self.route is not None:
+            width = len(self.new().digest())
+            straight(self.link, self.route, width, (payload, offset, length, codec))
+        else:
+            self.link.send(kind, payload, offset, length, codec)
         self.codec.spent(len(payload) + HEADER_SIZE, length, max(0, ticks() - began))
 
     def pay(self, size, disk):
@@ -290,7 +294,7 @@ def politely():
     os.system("ionice -c3 -p %d >/dev/null 2>&1" % os.getpid())
 
 
-def one_pass(link, fields, kept):
+def one_pass(link, fields, kept, route):
     if fields.get("polite") == "1":
         politely()
     device = moment_of(fields, kept)
@@ -307,7 +311,7 @@ def one_pass(link, fields, kept):
         total += end - start
     told = ["%d %d %s: %s" % (area[0], area[1] - area[0], area[2], area[3])
             for area in found if area[2] not in ("gap", "free")]
-    walk = Pass(link, device, fields)
+    walk = Pass(link, device, fields, route)
     link.send(MAPPED, packed({"used": total, "workers": walk.crew.count,
                               "areas": " | ".join(told)[:100000]}))
     device.fresh()
@@ -319,52 +323,20 @@ def one_pass(link, fields, kept):
     device.close()
 
 
-def holders(device):
-    """Who holds files open for writing on the file system with this st_dev: those keep a
-    remount from succeeding."""
-    lines = []
-    for pid in os.listdir("/proc"):
-        if not pid.isdigit() or int(pid) == os.getpid():
-            continue
-        try:
-            names = os.listdir("/proc/%s/fd" % pid)
-        except OSError:
-            continue
-        for name in names:
-            try:
-                path = "/proc/%s/fd/%s" % (pid, name)
-                info = os.stat(path)
-                target = os.readlink(path)
-                writes = os.lstat(path).st_mode & 128  # the link's w bit: open for writing
-            except OSError:
-                continue
-            plain = info.st_mode & 0xF000 in (0x8000, 0x4000)
-            if info.st_dev == device and plain and (writes or target.endswith(" (deleted)")):
-                lines.append("%s %s %s" % (pid, command(pid), target))
-                break
-    return lines
-
-
-def command(pid):
-    try:
-        source = open("/proc/%s/stat" % pid)
-        try:
-            line = source.read()
-        finally:
-            source.close()
-    except IOError:
-        return "?"
-    return line[line.find("(") + 1:line.rfind(")")].replace(" ", "_")
-
-
 def handlers(link):
-    kept = []
+    kept, routes = [], [None]
 
     def keep(codec, offset, length, payload):
         kept.append((offset, payload))
 
+    def lead(codec, offset, length, payload):
+        routes[0] = led(link, unpacked(payload))
+
     def run(codec, offset, length, payload):
-        one_pass(link, unpacked(payload), kept[:])
+        fields = unpacked(payload)
+        if fields.get("direct") != "1":  # some other connection of this pass found no way
+            routes[0] = None
+        one_pass(link, fields, kept[:], routes[0])
         del kept[:]
 
     def moment(codec, offset, length, payload):
@@ -387,7 +359,7 @@ def handlers(link):
         """What was still under way when a pass ended."""
 
     return {PASS: run, HOLDERS: who, PROBE: probe, CREDIT: ignore, MANIFEST: ignore,
-            KEEP: keep, TABLES: moment, FREEZE: still}
+            KEEP: keep, TABLES: moment, FREEZE: still, ROUTE: lead}
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ LIMIT = 4 * 1024 * 1024  # no frame is longer
 HELLO, OPEN, PASS, MAPPED, MANIFEST, CREDIT, DATA, ZERO, SAME, POSITION = range(1, 11)
 BAD, END, ACK, VERIFY, DIGESTS, PUBLISH, ERROR, BYE, HOLDERS, FLUSH = range(11, 21)
 OFFER, ANSWERED, COPY, COPIED, PROBE, TABLES, KEEP, FREEZE, FROZEN, THAW = range(21, 31)
+DOOR, ROUTE, DIRECT = range(31, 34)
 RAW, ZLIB = 0, 1
 
 ZEROS = struct.pack("%dx" % (16 * CHUNK))
@@ -118,6 +119,12 @@ class Link:
 
     def ready(self, seconds):
         return bool(select.select([self.source], [], [], seconds)[0])
+
+    def gone(self):
+        """Whether the other end is, whatever of its words is still unread."""
+        looking = select.poll()
+        looking.register(self.source, 0x2000)  # POLLRDHUP; POLLHUP and POLLERR come unasked
+        return bool(looking.poll(0))
 
     def receive(self):
         """(kind, codec, offset, length, payload)"""

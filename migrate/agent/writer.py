@@ -222,9 +222,19 @@ def handlers(link):
             FLUSH: keeper.flush, PUBLISH: keeper.publish})
         link.send(OPEN, keeper.told())
 
-    table[OPEN] = start
+    def door(codec, offset, length, payload):
+        opened_door(link, unpacked(payload))
+
+    def direct(codec, offset, length, payload):
+        table[DATA](*claimed(offset, length, payload))
+
+    table.update({OPEN: start, DOOR: door, DIRECT: direct})
     return table
 
 
 if __name__ == "__main__":
-    sys.exit(serve("writer", handlers))
+    try:
+        CODE = serve("writer", handlers)
+    finally:
+        shut_doors()
+    sys.exit(CODE)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.ssh_login import Login
+from migrate.transfer_direct import Direct
 
 CONFIG = """
 Port {port}
@@ -79,6 +80,12 @@ def sshd(
     finally:
         server.terminate()
         server.wait(10)
+
+
+def direct(root: Path, port: int, user: str) -> Direct:
+    """The way of a source's data to a running sshd whose folder is ``root``."""
+    kind, key = (root / "host_rsa.pub").read_text().split()[:2]
+    return Direct("127.0.0.1", port, user, (f"{kind} {key}",), "127.0.0.1")
 
 
 def _keygen(path: Path, kind: str) -> None:

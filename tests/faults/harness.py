@@ -113,15 +113,19 @@ class Victim:
         return True
 
 
-def start(root: Path, *kinds: str, rate: int, sshd: Path | None = None) -> Victim:
+def start(
+    root: Path, *kinds: str, rate: int, sshd: Path | None = None, straight: bool = False
+) -> Victim:
     """A controller at work on the estate in ``root``: the passes, in order. With ``sshd``, the
-    folder of a running tests.contract.sshd, both agents are reached through it."""
+    folder of a running tests.contract.sshd, both agents are reached through it; or only the data
+    goes that way, ``straight`` from the reader to the writer."""
     module = "tests.faults.transfer_victim"
     process = subprocess.Popen(
-        (sys.executable, "-m", module, root, str(rate), str(sshd or "-"), *kinds),
+        (sys.executable, "-m", module, root, str(rate), str(sshd or "-"),
+         "straight" if straight else "-", *kinds),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=(root / "victim.log").open("ab"),
         start_new_session=True,
-    )
-    return Victim(process, root / "state", sshd)
+    )  # fmt: skip
+    return Victim(process, root / "state", None if straight else sshd)

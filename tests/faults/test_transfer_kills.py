@@ -34,14 +34,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a running sshd."""
-    root = tmp_path_factory.mktemp("sshd")
+    root = tmp_path_factory.mktemp("sshd") / ".ssh"
     with sshd(root) as running:
         told = {"port": running.port, "user": running.login.user}
         (root / "login.json").write_text(json.dumps(told))
         yield root
 
 
-@pytest.mark.parametrize("way", ["here", "ssh"])
+@pytest.mark.parametrize("way", ["here", "ssh", "straight"])
 def test_kills_at_random_times_leave_nothing_wrong(
     template: Path, server: Path, seed: int, way: str, tmp_path: Path
 ) -> None:
@@ -49,10 +49,12 @@ def test_kills_at_random_times_leave_nothing_wrong(
     subprocess.run(["cp", template, tmp_path / "disk"], check=True)
     old = estate.make(tmp_path, tmp_path / "disk")
     killed = 0
-    roles = [role for role in ROLES if role != "ssh" or way == "ssh"]
+    roles = [role for role in ROLES if role != "ssh" or way != "here"]
     for number in range(KILLS):
-        far = server if way == "ssh" else None
-        victim = start(tmp_path, "full", "delta", "final", rate=RATE, sshd=far)
+        far = server if way != "here" else None
+        victim = start(
+            tmp_path, "full", "delta", "final", rate=RATE, sshd=far, straight=way == "straight"
+        )
         victim.until(dice.choice(("full", "final")) if number else "full")
         try:
             victim.process.wait(dice.uniform(0, 0.7))
@@ -68,6 +70,8 @@ def test_kills_at_random_times_leave_nothing_wrong(
     assert old.replica.read_bytes() == old.expected()
     assert result.disks[0].differing == 0
     assert killed > 0
+    said = (tmp_path / "victim.log").read_text()
+    assert ("straight, not through" in said) == (way == "straight")
 
 
 @pytest.mark.parametrize("role", ROLES[:-1])

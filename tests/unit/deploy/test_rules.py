@@ -59,6 +59,7 @@ FIRING: tuple[tuple[str, Callable[[Data], object], str], ...] = (
     ("sources_have_targets", put("sources/0/target/pool", "x"), "no pool x"),
     ("sources_have_targets", put("sources/0/target/network", "x"), "no network x"),
     ("sources_have_targets", put("sources/0/group", "x"), "no traffic group x"),
+    ("direct_by_both", put("sources/0/direct", True), "both does not say it"),
     ("targets_bridged", put("sources/0/target/network", "backup"), "backup has no bridge"),
     ("sources_in_network", put("sources/0/address", "203.0.113.50"), "is not in"),
     ("probe_in_network", put("rehearsal_probe", "203.0.113.1/24"), "no usable address"),
@@ -98,6 +99,7 @@ def test_rules_have_severities_an_engineer_can_work_with() -> None:
         "site.has_two_hypervisors",
         "site.has_shared_pool",
         "site.has_time",
+        "site.direct_by_both",
     }
 
 

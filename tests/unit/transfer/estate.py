@@ -3,11 +3,12 @@ stops nothing here."""
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.local import LocalHost
-from core.ports import Completed
+from core.ports import Channel, Completed
 from migrate.plan import DiskPlan, NicPlan, Plan, Quiesce, Rehearsal
 from tests.unit.transfer import images
 
@@ -72,6 +73,17 @@ class Source(LocalHost):
         if path == "/proc/sys/kernel/random/boot_id":
             return self.boot.encode()
         return super().read(path, limit)
+
+
+class Target(LocalHost):
+    """This machine with another home, so that its authorized_keys are the test's own."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__("hv1")
+        self.home = home
+
+    def stream(self, argv: Sequence[str]) -> AbstractContextManager[Channel]:
+        return super().stream(("env", f"HOME={self.home}", *argv))
 
 
 @dataclass

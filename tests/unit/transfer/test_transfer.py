@@ -200,21 +200,20 @@ def test_a_failure_in_the_last_pass_wakes_the_source(old: Estate) -> None:
     assert old.source.done[-1] == ("systemctl", "start", "app.service")
 
 
-def test_a_source_that_was_rebooted_meanwhile_is_no_proof(old: Estate) -> None:
+def test_a_source_that_was_rebooted_meanwhile_is_no_proof(
+    old: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy(old)
     hold = quiesce.hold
 
-    def reboot(*arguments: object, **named: object) -> quiesce.Quiesced:
-        held = hold(*arguments, **named)  # type: ignore[arg-type]
+    def reboot(*arguments: object, **more: object) -> quiesce.Quiesced:
+        held = hold(*arguments, **more)  # type: ignore[arg-type]
         old.source.boot = "boot-2"
         return held
 
-    quiesce.hold = reboot  # type: ignore[assignment]
-    try:
-        with pytest.raises(OutsideFailed, match="did not stay at rest"):
-            finish(old)
-    finally:
-        quiesce.hold = hold
+    monkeypatch.setattr(quiesce, "hold", reboot)
+    with pytest.raises(OutsideFailed, match="did not stay at rest"):
+        finish(old)
     assert not old.replica.exists()
 
 
