@@ -20,7 +20,6 @@ from migrate.moment import Moment
 from migrate.transfer_index import Index, Place
 from migrate.transfer_lane import Lane
 from migrate.transfer_manifest import Journal, Manifest
-from migrate.transfer_reread import verify
 from migrate.transfer_wire import CHUNK, Frame, Kind, Session
 
 WINDOW = 48 * 1024 * 1024
@@ -399,6 +398,3 @@ class Pump:
         self.done = True
         for lane in self._lanes:
             lane.close()
-
-
-__all__ = ["Order", "Outcome", "Pump", "verify"]
