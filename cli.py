@@ -25,6 +25,13 @@ VERBS = {
 class Lazy(click.Group):
     """Verbs are imported when they are called."""
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # nobody reads any more: no fault, and click would call it one
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise click.exceptions.Exit(141) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 

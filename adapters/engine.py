@@ -7,6 +7,7 @@ and failures kept here as they were raised, because DBOS pickles exceptions.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +30,28 @@ class DbosEngine:
 
     def run(self, workflow: str, steps: Sequence[Step]) -> None:
         """Run to the end, continuing an interrupted or failed run of this id."""
-        with lock(self._folder / f"{workflow}.lock", f"the workflow {workflow}"):
+        with lock(self._folder / f"{workflow}.lock", f"the workflow {workflow}"), self._whole():
             _Run(self._url, workflow, tuple(steps)).go()
 
     def finished(self, workflow: str) -> Iterator[str]:
         """Names of the steps already finished; looks only, and recovers nothing."""
         if not self._file.exists():
             return
-        client = self._client()
-        try:
-            known = _attempts(client, workflow)
-            for done in client.list_workflow_steps(known[-1].workflow_id) if known else ():
-                if done["error"] is None and not done["function_name"].startswith("DBOS."):
-                    yield str(done["function_name"])
-        finally:
-            client.destroy()
+        with self._whole():
+            client = self._client()
+            try:
+                known = _attempts(client, workflow)
+                for done in client.list_workflow_steps(known[-1].workflow_id) if known else ():
+                    if done["error"] is None and not done["function_name"].startswith("DBOS."):
+                        yield str(done["function_name"])
+            finally:
+                client.destroy()
 
     def forget(self, workflow: str) -> None:
         """Drop the record, so that the next run starts anew."""
         if not self._file.exists():
             return
-        with lock(self._folder / f"{workflow}.lock", f"the workflow {workflow}"):
+        with lock(self._folder / f"{workflow}.lock", f"the workflow {workflow}"), self._whole():
             client = self._client()
             try:
                 for known in _attempts(client, workflow):
@@ -59,6 +61,21 @@ class DbosEngine:
 
     def close(self) -> None:
         """Nothing stays open between calls."""
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Raises OutsideFailed when the database is damaged, or can't be written."""
+        from sqlalchemy.exc import DatabaseError
+
+        try:
+            yield
+        except DatabaseError as fault:
+            raise OutsideFailed(
+                f"the record of finished steps can't be used: {fault.orig}",
+                where=str(self._file),
+                hint="look for space and rights there. If it is damaged, remove it and run again: "
+                "every step finds what it had done",
+            ) from fault
 
     def _client(self) -> Any:
         from dbos import DBOSClient

@@ -1,5 +1,9 @@
 """core.ports.Hypervisor by libvirt-python. Over ssh the connection is made by a generated program
-that pins the host key: libvirt's own options can only switch the check off."""
+that pins the host key: libvirt's own options can only switch the check off.
+
+The libvirtd at the other end may be of 2012 (0.9.10, CentOS 6.3): only what it knows is called.
+listAllDomains came with 0.9.13 and listAllStoragePools with 0.10.2.
+"""
 
 import contextlib
 import shlex
@@ -78,9 +82,11 @@ class LibvirtHypervisor:
 
     def _domain(self, name: str) -> "libvirt.virDomain | None":
         with self._told(f"looking for domain {name}"):
-            for domain in self.connection.listAllDomains():
-                if domain.name() == name:
-                    return domain
+            try:
+                return self.connection.lookupByName(name)
+            except libvirt.libvirtError as fault:
+                if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
         return None
 
     def _known(self, name: str) -> "libvirt.virDomain":
@@ -97,10 +103,13 @@ class LibvirtHypervisor:
     def domains(self) -> Mapping[str, str]:
         """Name → state of every domain."""
         with self._told("listing domains"):
-            return {
-                domain.name(): STATES.get(domain.state()[0], "other")
-                for domain in self.connection.listAllDomains()
-            }
+            # those that are on last: what starts in between is told as on
+            found = dict.fromkeys(self.connection.listDefinedDomains(), "shut off")
+            for number in self.connection.listDomainsID():
+                with contextlib.suppress(libvirt.libvirtError):  # it ended meanwhile
+                    domain = self.connection.lookupByID(number)
+                    found[domain.name()] = STATES.get(domain.state()[0], "other")
+            return found
 
     def define(self, xml: str) -> None:
         """Define or redefine a persistent domain."""
@@ -158,11 +167,12 @@ class LibvirtHypervisor:
         """Name → target path of every active directory pool."""
         with self._told("listing pools"):
             found = {}
-            for pool in self.connection.listAllStoragePools():
+            for name in self.connection.listStoragePools():
+                pool = self.connection.storagePoolLookupByName(name)
                 tree = ElementTree.fromstring(pool.XMLDesc(0))  # noqa: S314 (our own libvirtd)
                 path = tree.findtext("target/path")
-                if pool.isActive() and tree.get("type") == "dir" and path:
-                    found[pool.name()] = path
+                if tree.get("type") == "dir" and path:
+                    found[name] = path
             return found
 
     def close(self) -> None:

@@ -29,7 +29,8 @@ class Machine:
 
 PROGRAMS = (
     *("ssh", "sshfs", "qemu-img", "qemu-system-x86_64", "virt-v2v-in-place", "guestfish"),
-    *("virsh", "xorriso", "genisoimage", "implantisomd5", "rpmbuild", "rpmsign", "rpmkeys"),
+    *("virsh", "xorriso", "genisoimage", "implantisomd5", "rpmbuild", "rpmsign"),
+    *("nbdkit", "dnsmasq"),
     *(
         "createrepo_c",
         "dnf",

@@ -30,6 +30,7 @@ from adapters.ssh_program import KEEPALIVE, environment, ssh_argv
 from core.errors import OutsideFailed
 from core.ports import Channel, Completed
 
+NO_ANSWER = "is the host on, its sshd running, and no firewall between?"
 DEAD = 60  # seconds without an answer to what was sent, after which a peer is taken for dead
 
 
@@ -198,7 +199,7 @@ class SshHost:
     def _no_connection(self, fault: Exception) -> OutsideFailed:
         return self._failed(
             f"no SSH connection to {self._login.address} port {self._login.port}: {fault}",
-            "is the host on, its sshd running, and no firewall between?",
+            NO_ANSWER,
         )
 
     def _authenticate(self, transport: paramiko.Transport) -> None:
@@ -258,7 +259,9 @@ def host_key(login: Login, name: str, timeout: float = 20.0) -> paramiko.PKey:
             transport.close()
     except (paramiko.SSHException, OSError, EOFError) as fault:
         raise OutsideFailed(
-            f"no SSH connection to {login.address} port {login.port}: {fault}", where=name
+            f"no SSH connection to {login.address} port {login.port}: {fault}",
+            hint=NO_ANSWER,
+            where=name,
         ) from fault
     finally:
         host.close()

@@ -10,6 +10,12 @@ from core.errors import OutsideFailed
 from core.ports import Fetched
 
 
+def check(url: str) -> None:
+    """Raises OutsideFailed for anything but the web: a file, say."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise OutsideFailed(f"{url} is no web address", hint="correct `pages` in plan.yml")
+
+
 class _Stay(urllib.request.HTTPRedirectHandler):
     """A redirect is an answer like any other: what is compared is what this server said."""
 
@@ -30,8 +36,7 @@ class HttpWeb:
 
     def fetch(self, url: str, *, timeout: float = 20.0, limit: int = 4 * 1024 * 1024) -> Fetched:
         """The answer, whatever its status."""
-        if urlsplit(url).scheme not in ("http", "https"):
-            raise OutsideFailed(f"{url} is no web address")
+        check(url)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
         request = urllib.request.Request(url, headers={"User-Agent": "groundlift"})  # noqa: S310
         try:

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from core.progress import Event, Kind, Report, Unit
-from core.quantities import duration, size
+from core.quantities import duration, plain, size
 from core.rules import Answer, Finding, Severity
 
 stderr = Console(stderr=True, highlight=False)
@@ -42,11 +42,11 @@ class _Bars:
                 event.task, total=event.total, what=""
             )
         if event.kind is Kind.NOTE:
-            self._progress.console.print(f"  {event.text}", markup=False)
+            self._progress.console.print(f"  {plain(event.text)}", markup=False)
         task = self._tasks[event.task]
         what = _count(event) if event.done else ""
         self._progress.update(
-            task, completed=event.done, total=event.total, what=what or event.text
+            task, completed=event.done, total=event.total, what=what or plain(event.text)
         )
         if event.kind is Kind.FINISH:
             self._progress.update(task, total=event.done or 1, completed=event.done or 1)
@@ -77,7 +77,7 @@ class _Lines:
             for part in (words.get(event.kind, ""), _count(event) if event.done else "", event.text)
             if part
         )
-        click.echo(f"{event.task}: {text}{eta}", err=True)
+        click.echo(plain(f"{event.task}: {text}{eta}"), err=True)
 
 
 @contextmanager
@@ -110,9 +110,9 @@ def show_findings(findings: Iterable[Finding], *, passes: bool = False) -> None:
         answer = (
             "" if finding.answer in (Answer.PASS, Answer.FAIL) else f" ({finding.answer.value})"
         )
-        click.echo(f"{finding.rule}{where}: {finding.title}{answer}")
+        click.echo(plain(f"{finding.rule}{where}: {finding.title}{answer}"))
         for text in (finding.evidence, f"→ {finding.remediation}" if finding.remediation else ""):
             if text:
-                click.echo(f"         {text}")
+                click.echo(f"         {plain(text)}")
         if finding.waiver:
             click.echo(f"         accepted by {finding.waiver.person}: {finding.waiver.reason}")

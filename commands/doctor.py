@@ -56,6 +56,21 @@ CHECKS: tuple[Check, ...] = (
         "unshare",
     ),
     _programs(
+        "machine.device_programs",
+        "Programs for replicas on block devices",
+        WARNING,
+        "no conversion of replicas that a plan puts on a `device:`",
+        "nbdkit",
+    ),
+    _programs(
+        "machine.provision_programs",
+        "Programs for provision",
+        WARNING,
+        "no installation of bare machines",
+        "dnsmasq",
+        "setpriv",
+    ),
+    _programs(
         "machine.lab_programs",
         "Programs for the lab",
         WARNING,

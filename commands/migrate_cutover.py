@@ -1,12 +1,15 @@
 """`groundlift migrate cutover`: the source goes off, the domain takes its place."""
 
+import contextlib
 import hashlib
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
 from adapters.clock import SystemClock
 from adapters.web import HttpWeb
+from commands import rest
 from commands.access import rescue_option
 from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
@@ -23,7 +26,9 @@ from migrate import plan as planning
 from migrate.convert import Converted
 from migrate.cutover import CutOver, Fenced
 from migrate.plan import Plan
-from migrate.verify import Verified
+from migrate.verify import UUID, Verified, alike
+
+JUST = timedelta(minutes=2)  # since it was seen that the source is off
 
 off_option = click.option(
     "--off", is_flag=True, help="HOST is switched off: somebody looked. It need not answer then."
@@ -55,7 +60,11 @@ def cutover(
         click.echo(f"would switch {host} ({plan.address}) off and start domain {plan.domain}")
         return
     cutting.consent(plan, consent)
-    with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
+    with (
+        lock(case.folder / "lock", f"the migration of {host}"),
+        rest.told(case),
+        progress() as report,
+    ):
         done = cut_over(case, consent, report, off=off)
     if as_json:
         click.echo(done.model_dump_json(indent=2))
@@ -148,8 +157,12 @@ def fenced(case: Case, consent: str, report: Report, *, off: bool) -> None:
             publish_model(intent, Fenced(host=plan.host, consent=consent, when=clock.now()))
         return still
 
+    def told() -> bool:
+        """An order from before this rest was given to a server that came back since."""
+        return off or (intent.exists() and load(intent, Fenced).when >= held.started)
+
     try:
-        cutting.fence(plan, source, standing, lambda: off or intent.exists(), clock, report)
+        cutting.fence(plan, source, standing, told, clock, report)
     finally:
         source.close()
     publish_model(path, Fenced(host=plan.host, consent=consent, when=clock.now()))
@@ -159,11 +172,34 @@ def fenced(case: Case, consent: str, report: Report, *, off: bool) -> None:
 def switched_on(case: Case, report: Report) -> None:
     """Start the domain where the source was."""
     plan = planning.read(case.folder)
+    _still_off(case, plan)
     hypervisor = case.hypervisor(plan.hypervisor)
     try:
         cutting.switch_on(plan, hypervisor, report)
     finally:
         hypervisor.close()
+
+
+def _still_off(case: Case, plan: Plan) -> None:
+    """Raises PastReturn when the source was switched on again since it was fenced: that is the way
+    back, which whoever runs this again days later may not know of."""
+    if SystemClock().now() - load(case.folder / "fenced.json", Fenced).when < JUST:
+        return
+    source = case.own().source_host()
+    try:
+        shown = source.run(UUID, timeout=10).text
+    except OutsideFailed:
+        return
+    finally:
+        source.close()
+    with contextlib.suppress(ValueError):
+        if alike(shown, plan.uuid):
+            return
+    raise PastReturn(
+        f"{plan.host} was switched on again, and its domain must not start beside it",
+        where=plan.host,
+        hint='switch it off, then run again. Or see "The way back" in docs/migrate-run.md',
+    )
 
 
 def confirmed(case: Case, report: Report) -> CutOver:

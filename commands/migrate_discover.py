@@ -13,6 +13,7 @@ from core.errors import UsageProblem
 from core.progress import Report
 from core.quantities import size
 from core.state import State, lock, publish_model
+from migrate import past, quiesce
 from migrate.discover import FACTS
 from migrate.discover import discover as survey
 from migrate.source import SourceHost
@@ -45,10 +46,11 @@ def discover(
 
 def ask_all(case: Case, report: Report) -> SourceHost:
     """Ask the server and write source.json. The caller holds the lock."""
-    if (case.folder / "cutover.json").exists():
+    past.refuse(case.source.name, case.folder, "its address is the migrated domain's now")
+    if quiesce.record(case.folder) is not None:
         raise UsageProblem(
-            f"{case.source.name} was cut over: its address is the migrated domain's now",
-            hint="what discovery learned of the old server is kept in source.json",
+            f"{case.source.name} is at rest: what it is at work can't be learned now",
+            hint=f"`groundlift migrate unquiesce {case.source.name}` first",
         )
     host = case.source_host()
     try:

@@ -1,5 +1,6 @@
 """`groundlift migrate run`: all stages in a row, durable: killed anywhere, it continues."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import click
 
 from adapters.engine import DbosEngine
-from commands import migrate_assess, migrate_discover, migrate_plan, migrate_warm
+from commands import migrate_assess, migrate_discover, migrate_plan, migrate_warm, rest
 from commands.access import rescue_option
 from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
@@ -21,7 +22,7 @@ from core.errors import Interrupted, OutsideFailed, Problem, UsageProblem
 from core.progress import Report, silent, track
 from core.rules import Answer
 from core.state import State, lock
-from migrate import forecast, quiesce, transfer, workflow
+from migrate import forecast, past, quiesce, transfer, workflow
 from migrate import plan as planning
 from migrate import warm as warming
 from migrate.convert import Converted
@@ -69,18 +70,20 @@ def run(
         told = f"nothing changed: {describe_end(done)}"
         click.echo(done.model_dump_json(indent=2) if as_json else told)
         return
+    if again or way != "cutover":
+        past.refuse(host, case.folder, f"all that is left is --consent {host}")
     try:
         with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
             if again or _left_behind(case, engine, way, report):
                 engine.forget(f"{host}-{way}")
             workflow.run(engine, host, actions(case, report, consent or "", way, off=off), way)
     except KeyboardInterrupt:
-        _at_rest(case)
+        rest.tell(case)
         click.echo("error: stopped\n  → run the same command again to continue", err=True)
         # A step in its thread would go on for minutes; every step may be killed, so end it now.
         os._exit(Interrupted.exit_code)
     except Problem:
-        _at_rest(case)
+        rest.tell(case)
         raise
     _tell(case, way, as_json)
 
@@ -102,21 +105,6 @@ def _left_behind(case: Case, engine: DbosEngine, way: str, report: Report) -> bo
         with track(report, f"cutover of {case.source.name}") as meter:
             meter.note("the server worked since its last copy: begin with the copy again")
     return behind
-
-
-def _at_rest(case: Case) -> None:
-    """Say it when a run ends while the server's services stand still: somebody waits for them."""
-    held = quiesce.record(case.folder)
-    if held is None or (case.folder / "fenced.json").exists():
-        return
-    name = case.source.name
-    how = "is at rest, its services are stopped"
-    if held.working or held.rescue:
-        how = "carries snapshots" if held.working else "runs its rescue system"
-    click.echo(
-        f"note: {name} {how}. Go on, or put it back to work: groundlift migrate unquiesce {name}",
-        err=True,
-    )
 
 
 def _way(host: str, consent: str | None, *, rehearse: bool) -> str:
@@ -243,7 +231,8 @@ def _tell(case: Case, way: str, as_json: bool) -> None:
     tried = (folder / "verify.json").exists()
     further = f"groundlift migrate run {name}{'' if tried else ' --rehearse'} --consent {name}"
     if way == "prepare":
-        click.echo("{}" if as_json else f"{name} is copied and still at work. Next: {further}")
+        shown = json.dumps({"host": name, "copied": True, "next": further})
+        click.echo(shown if as_json else f"{name} is copied and still at work. Next: {further}")
         return
     done: CutOver | Verified
     if way == "cutover":

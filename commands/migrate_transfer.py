@@ -1,11 +1,13 @@
 """`groundlift migrate transfer`: copy the disks into the pool, live; the last pass at rest."""
 
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from commands import rest
 from commands.access import rescue_option
 from commands.connect import Case, open_case, site_option
 from commands.console import progress
@@ -16,6 +18,13 @@ from core.state import State, lock
 from migrate import quiesce
 from migrate.plan import Plan, read
 from migrate.transfer import DEFAULTS, Options, PassResult, Transfer, copy, finish
+
+
+def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """A range holds what is no number, since nothing is smaller or larger than that."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("a number is needed")
+    return value
 
 
 @click.command()
@@ -34,7 +43,8 @@ from migrate.transfer import DEFAULTS, Options, PassResult, Transfer, copy, fini
 @click.option("--consent", metavar="HOST", help="For --pass final: yes, stop HOST's services.")
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0.1),
+    type=click.FloatRange(min=0.1, max=100_000),
+    callback=_finite,
     help="At most so many MiB per second from the server.",
 )
 @click.option("--compress", is_flag=True, help="Compress on the server; for slow lines.")
@@ -47,7 +57,8 @@ from migrate.transfer import DEFAULTS, Options, PassResult, Transfer, copy, fini
 )
 @click.option(
     "--slowdown",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, max=1000),
+    callback=_finite,
     default=DEFAULTS.slowdown,
     show_default=True,
     help="Leave the server's disk to others while it answers so many times slower; 0: never.",
@@ -100,7 +111,8 @@ def transfer(
     )  # fmt: skip
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
         if kind == "final":
-            proof = prove(case, plan, options, report)
+            with rest.told(case):
+                proof = prove(case, plan, options, report)
             click.echo(proof.model_dump_json(indent=2) if as_json else describe(proof))
             return
         results = live(case, plan, kind, options, report)

@@ -8,7 +8,7 @@ from commands.connect import open_case, site_option
 from commands.console import progress
 from commands.migrate_transfer import wake
 from core.state import State, lock
-from migrate import quiesce
+from migrate import past, quiesce
 
 
 @click.command()
@@ -23,9 +23,14 @@ def unquiesce(state: State, host: str, site_path: Path | None, dry_run: bool) ->
     if dry_run or held is None:
         paths = reversed(held.mountpoints) if held else ()
         names = reversed(held.services) if held else ()
-        steps = [*(f"make {path} writable" for path in paths), *(f"start {n}" for n in names)]
+        steps = [
+            *(f"remove the snapshot {name}" for name in (held.snapshots if held else ())),
+            *(f"make {path} writable" for path in paths),
+            *(f"start {name}" for name in names),
+        ]
         click.echo("\n".join(steps) or f"{host} is not at rest: nothing to do")
         return
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
+        past.refuse(host, case.folder, "what answers under its address is the domain")
         wake(case, report)
     click.echo(f"switch {host} on with its own system" if held.rescue else f"{host} serves again")

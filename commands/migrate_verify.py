@@ -1,6 +1,9 @@
 """`groundlift migrate verify`: boot the converted server isolated, and compare it."""
 
 import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -10,17 +13,21 @@ from adapters.web_through import HostWeb
 from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
 from core.documents import load
+from core.errors import Locked, UsageProblem
 from core.ports import Host, Web
 from core.progress import Report, track
 from core.quantities import duration
 from core.rules import blockers, judge
 from core.state import State, lock, publish_model
+from migrate import past
 from migrate import plan as planning
 from migrate.discover import discover as survey
 from migrate.plan import Plan
 from migrate.rehearse import Rehearsal
 from migrate.source import SourceHost
 from migrate.verify import RULES, Comparison, NotVerified, Verified, await_guest, await_services
+
+PAUSE = 1.0  # between two looks whether another rehearsal has ended
 
 
 @click.command()
@@ -64,16 +71,21 @@ def rehearsed(case: Case, report: Report, *, again: bool = False) -> Verified:
     """Rehearse unless this conversion passed already. The caller holds the lock."""
     plan = planning.read(case.folder)
     path = case.folder / "verify.json"
+    if not (case.folder / "convert.json").exists():
+        raise UsageProblem(
+            f"{plan.host} is not converted yet", hint=f"`groundlift migrate convert {plan.host}`"
+        )
     converted = hashlib.sha256((case.folder / "convert.json").read_bytes()).hexdigest()
     if path.exists() and not again:
         old = load(path, Verified)
         if old.converted_sha256 == converted and not blockers(old.findings):
             return old
+    past.refuse(plan.host, case.folder, "its domain runs from the disk that would be tried")
     node, hypervisor = case.node_host(plan.hypervisor), case.hypervisor(plan.hypervisor)
     guest = case.own().source_host(jump=case.node_login(plan.hypervisor))
     rehearsal = Rehearsal(plan, node, hypervisor)
     try:
-        with rehearsal.running():
+        with _turn(case, plan.hypervisor, report), rehearsal.running():
             done = compare(
                 case, plan, guest, HostWeb(node), rehearsal.uuid, report,
                 where=plan.hypervisor, converted=converted,
@@ -83,6 +95,27 @@ def rehearsed(case: Case, report: Report, *, again: bool = False) -> Verified:
             end.close()
     publish_model(path, done)
     return done
+
+
+@contextmanager
+def _turn(case: Case, hypervisor: str, report: Report) -> Iterator[None]:
+    """One rehearsal at a time on a hypervisor: bridge, probe address and routing table are one."""
+    path = case.state.root / "rehearsals" / f"{hypervisor}.lock"
+    what = f"the rehearsal network of {hypervisor}"
+    with ExitStack() as stack:
+        if not _taken(stack, path, what):
+            with track(report, f"wait for another rehearsal on {hypervisor}") as meter:
+                while not _taken(stack, path, what):
+                    meter.advance(0)
+                    time.sleep(PAUSE)
+        yield
+
+
+def _taken(stack: ExitStack, path: Path, what: str) -> bool:
+    with suppress(Locked):
+        stack.enter_context(lock(path, what))
+        return True
+    return False
 
 
 def compare(

@@ -153,13 +153,17 @@ def serve(
 
 @mirror.command()
 @click.option("--pid-file", type=FILE, help="Where the server is noted; default: <state>/mirror.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be stopped.")
 @click.pass_obj
-def stop(state: State, pid_file: Path | None) -> None:
+def stop(state: State, pid_file: Path | None, dry_run: bool) -> None:
     """Stop the server that `mirror serve` started."""
     note = pid_file or state.mirror / SERVING
     served = running(note)
     if served is None:
         click.echo("nothing is served")
+        return
+    if dry_run:
+        click.echo(f"would stop process {served.pid}")
         return
     end(served, note)
     click.echo(f"stopped process {served.pid}")

@@ -64,8 +64,9 @@ def provision() -> None:
 
 @provision.command()
 @_site
+@click.option("--json", "as_json", is_flag=True, help="Print whose kickstarts are right.")
 @click.pass_obj
-def check(state: State, site: Path | None) -> None:
+def check(state: State, site: Path | None, as_json: bool) -> None:
     """Judge the site and every kickstart as the installer of 6.3 would. Changes nothing."""
     cloud = open_cloud(state, site)
     described = cloud.site
@@ -73,10 +74,14 @@ def check(state: State, site: Path | None) -> None:
     secrets = _secrets(state, described)
     for machine in floor.machines:
         _kickstart(described, machine, secrets, "http://192.0.2.1:8078/")
-    click.echo(f"{len(floor.machines)} kickstarts are right")
-    for node in described.nodes:
-        if node.mac is None:
-            click.echo(f"{node.name} has no mac: it is not installed from here")
+    named = [machine.name for machine in floor.machines]
+    nameless = [node.name for node in described.nodes if node.mac is None]
+    if as_json:
+        click.echo(json.dumps({"right": named, "without_mac": nameless}))
+        return
+    click.echo(f"{len(named)} kickstarts are right")
+    for name in nameless:
+        click.echo(f"{name} has no mac: it is not installed from here")
 
 
 @provision.command()

@@ -44,7 +44,7 @@ def load(path: Path, model: type[Model]) -> Model:
         raw = read_bounded(path, LIMIT)
     except OSError as fault:
         raise BadDocument(
-            f"can't read {path}: {fault.strerror}", hint="check the path", where=str(path)
+            f"it can't be read: {fault.strerror}", hint="check the path", where=str(path)
         ) from fault
     return parse(raw, model, str(path))
 

@@ -6,6 +6,8 @@ docstring fits; subclass it in the module that owns the case.
 
 from collections.abc import Sequence
 
+from core.quantities import plain
+
 
 class Problem(Exception):
     """Something Groundlift can explain. Never raised itself."""
@@ -14,10 +16,8 @@ class Problem(Exception):
 
     def __init__(self, message: str, *, hint: str = "", where: str = "") -> None:
         """``where`` is file:line:column, disc, package or host; ``hint`` says what to do next."""
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.where = where
+        self.message, self.hint, self.where = plain(message), plain(hint), plain(where)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message
@@ -39,7 +39,7 @@ class BadDocument(Problem):
     ):
         """``errors`` are all the faults at once, each as ``file:line:column: what``."""
         super().__init__(message, hint=hint, where=where)
-        self.errors = tuple(errors)
+        self.errors = tuple(map(plain, errors))
 
 
 class Blocked(Problem):

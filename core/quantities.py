@@ -1,6 +1,4 @@
-"""Sizes and durations as people read them, and values that must never be read at all."""
-
-from dataclasses import dataclass, field
+"""Sizes and durations as people read them, and text as a terminal may have it."""
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -26,18 +24,6 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """A password or a private key: readable on purpose only, never printed or journaled."""
-
-    _value: str = field(repr=False)
-
-    def reveal(self) -> str:
-        """The value itself, for the one call that needs it."""
-        return self._value
-
-    def __str__(self) -> str:
-        return "********"
-
-    def __repr__(self) -> str:
-        return "Secret(********)"
+def plain(text: str) -> str:
+    """``text`` without what would command a terminal: other machines' words stand in it."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)

@@ -15,19 +15,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from string import ascii_lowercase as LETTERS
 from time import monotonic
+from xml.sax.saxutils import quoteattr
 
 from core.documents import Document, load
 from core.errors import OutsideFailed
 from core.ports import Channel, Host
 from core.progress import Meter, Report, track
 from core.state import publish, publish_model
+from migrate import past
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_wire import python_of
 
 VERSION = 1
 STEPS = 14  # messages of a usual conversion; only the bar's end depends on it
 MESSAGE = re.compile(r"\[ *\d+\.\d\] (.+)")
+WARNING = re.compile(r"^virt-v2v[a-z-]*: warning: (.+)$", re.MULTILINE)
 # A conversion must not outlive a killed controller, nor may the servers that virt-v2v starts: root
 # gives them a process namespace, which ends as a whole. Others can only end virt-v2v itself.
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
@@ -90,34 +94,40 @@ def convert(
         done = load(kept, Converted)
         if done.replica_sha256 == replica_sha256 and _there(plan, node, done):
             return done
+    past.refuse(plan.host, folder, f"the domain {plan.domain} writes into its overlay")
     work = folder / "convert"
     begun = monotonic()
     with track(report, f"convert {plan.host}", STEPS) as meter:
         _clean(local, work)
         work.mkdir(parents=True)
-        with ExitStack() as open_:
-            backings = _backings(local, node, share, plan, work, open_)
-            overlays = tuple(
-                _overlay(local, work / disk.overlay, backing)
-                for disk, backing in zip(plan.disks, backings, strict=True)
-            )
-            meter.advance(text="overlay made")
-            log = _run_v2v(local, work, plan, overlays, meter, kvm=kvm)
+        overlays, log = _changed(local, node, share, plan, work, meter, kvm=kvm)
         publish(folder / "convert.log", log)
         sizes = {}
         for disk, overlay in zip(plan.disks, overlays, strict=True):
             sizes[disk.overlay] = _place(plan, disk, local, node, overlay)
             meter.advance(text=f"{disk.overlay} is in the pool")
         _clean(local, work)
-        messages = tuple(MESSAGE.findall(log))
-        warnings = tuple(re.findall(r"^virt-v2v[a-z-]*: warning: (.+)$", log, re.MULTILINE))
         result = Converted(
-            plan_domain=plan.domain,
-            replica_sha256=replica_sha256, overlays=sizes, seconds=round(monotonic() - begun, 1),
-            messages=messages, warnings=warnings, when=datetime.now(UTC),
+            plan_domain=plan.domain, replica_sha256=replica_sha256, overlays=sizes,
+            seconds=round(monotonic() - begun, 1), messages=tuple(MESSAGE.findall(log)),
+            warnings=tuple(WARNING.findall(log)), when=datetime.now(UTC),
         )  # fmt: skip
         publish_model(kept, result)
     return result
+
+
+def _changed(
+    local: Host, node: Host, share: Share, plan: Plan, work: Path, meter: Meter, *, kvm: bool
+) -> tuple[tuple[Path, ...], str]:
+    """The overlays with all that virt-v2v changed, and what it said."""
+    with ExitStack() as open_:
+        backings = _backings(local, node, share, plan, work, open_)
+        overlays = tuple(
+            _overlay(local, work / disk.overlay, backing)
+            for disk, backing in zip(plan.disks, backings, strict=True)
+        )
+        meter.advance(text="overlay made")
+        return overlays, _run_v2v(local, work, plan, overlays, meter, kvm=kvm)
 
 
 def _there(plan: Plan, node: Host, done: Converted) -> bool:
@@ -263,8 +273,8 @@ def _source_xml(plan: Plan, overlays: tuple[Path, ...]) -> str:
     """All disks of a server with several, for virt-v2v's libvirtxml input."""
     disks = "".join(
         f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
-        f"<source file='{overlay}'/><target dev='{letter}' bus='ide'/></disk>"
-        for overlay, letter in zip(overlays, ("hda", "hdb", "hdc", "hdd"), strict=False)
+        f"<source file={quoteattr(str(overlay))}/><target dev='hd{letter}' bus='ide'/></disk>"
+        for overlay, letter in zip(overlays, LETTERS[: len(overlays)], strict=True)
     )
     return (
         f"<domain type='kvm'><name>{plan.domain}</name><memory>1048576</memory>"

@@ -17,7 +17,16 @@ from core.ports import Host
 from core.progress import Meter
 from core.quantities import duration
 from migrate.plan import Plan
-from migrate.snapshots import PREFIX, Entry, Volume, last_word, overflow, room, volume_of
+from migrate.snapshots import (
+    PREFIX,
+    Entry,
+    Volume,
+    last_word,
+    overflow,
+    room,
+    understood,
+    volume_of,
+)
 from migrate.transfer_wire import Kind, Session, session
 
 DEVICES = "/dev"
@@ -155,8 +164,9 @@ def look(source: Host, plan: Plan, writable: Sequence[str], change: float | None
     with what stands against it. ``change`` are the bytes that will change while it lasts, if that
     was measured."""
     frozen_too = plan.quiesce.rehearse == "frozen"
-    on_volumes = {path: entry for path in writable if (entry := volume_of(source, path))}
-    tables = _ask_tables(source, plan)
+    with understood(source):
+        on_volumes = {path: entry for path in writable if (entry := volume_of(source, path))}
+        tables = _ask_tables(source, plan)
     whole = {uuid for uuid, missing in _missing(on_volumes, tables).items() if not missing}
     volumes = {path: entry for path, entry in on_volumes.items() if entry[2] in whole}
     others = [path for path in writable if path not in volumes]
@@ -169,9 +179,11 @@ def look(source: Host, plan: Plan, writable: Sequence[str], change: float | None
             + ("" if frozen_too else ", or `frozen` if writers may wait as long as a pass takes"),
             where=source.name,
         )
+    with understood(source):
+        snapshots = room(source, volumes, change)
     return Moment(
         source,
-        room(source, volumes, change),
+        snapshots,
         others if frozen_too else (),
         plan.quiesce.freeze_seconds,
         tables,

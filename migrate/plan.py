@@ -272,6 +272,12 @@ def edited(content: str) -> bool:
 def read(folder: Path) -> Plan:
     """plan.yml of ``folder``. Raises BadDocument when it is faulty, or of an older discovery."""
     path = folder / "plan.yml"
+    if not path.exists():
+        name = folder.name
+        raise UsageProblem(
+            f"{name} has no plan yet", hint=f"`groundlift migrate run {name}` makes one, or "
+            f"`groundlift migrate plan {name}`",
+        )  # fmt: skip
     plan = load(path, Plan)
     _check_names(plan, path)
     source = folder / "source.json"

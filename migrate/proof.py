@@ -14,7 +14,7 @@ from core.state import publish_model
 from migrate import transfer
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer import DiskResult
-from migrate.transfer_pass import verify
+from migrate.transfer_reread import verify
 from migrate.transfer_wire import CHUNK
 from migrate.transfer_work import DEFAULTS, opened
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from core.documents import Document, load
 from core.errors import OutsideFailed, Problem
+from core.facts.storage import unescaped
 from core.ports import Host
 from core.progress import Report, Unit, track
 from core.state import publish_model, sync_directory
@@ -241,9 +242,15 @@ def writable(source: Host) -> tuple[str, ...]:
     """Mountpoints of writable file systems on devices."""
     found = []
     for line in source.read("/proc/mounts").decode("utf-8", "surrogateescape").splitlines():
-        device, mountpoint, _, options, *_ = line.split(" ")
-        if device.startswith("/dev/") and "rw" in options.split(","):
-            found.append(mountpoint.replace("\\040", " "))
+        words = line.split(" ")
+        if len(words) < 4:
+            raise OutsideFailed(
+                "its /proc/mounts can't be understood, so nobody knows what is writable there",
+                hint="look at that file on the server",
+                where=source.name,
+            )
+        if words[0].startswith("/dev/") and "rw" in words[3].split(","):
+            found.append(unescaped(words[1]))
     return tuple(found)
 
 

@@ -19,6 +19,7 @@ from migrate.plan import Plan
 
 TABLE = "177"
 SUFFIX = ".rehearsal"
+WITHIN = 'cd "$1" && shift && exec "$@"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,9 @@ class Rehearsal:
     def _disks(self) -> None:
         for disk, path in zip(self.plan.disks, self._files(), strict=True):
             backing = f"backing_file={disk.overlay},backing_fmt=qcow2"
-            self._must("qemu-img", "create", "-f", "qcow2", "-o", backing, path)
+            create = ("qemu-img", "create", "-f", "qcow2", "-o", backing, path)
+            # EL6's qemu-img looks for the bare name where it stands, newer ones beside the file
+            self._must("sh", "-c", WITHIN, "sh", self.plan.pool_path, *create)
 
     def _network(self) -> None:
         bridge = self.plan.rehearsal.bridge
@@ -102,7 +105,9 @@ class Rehearsal:
     def _must(self, *argv: str) -> None:
         done = self.node.run(argv)
         if done.code:
+            shown = argv[5:] if WITHIN in argv else argv
             raise OutsideFailed(
-                f"`{' '.join(argv)}` failed: {done.stderr.decode('utf-8', 'replace').strip()}",
+                f"`{' '.join(shown)}` failed: {done.stderr.decode('utf-8', 'replace').strip()}",
+                hint="`groundlift deploy run` makes pool and bridge; is there room in the pool?",
                 where=self.node.name,
             )

@@ -1,6 +1,7 @@
 """LVM's snapshots on the source: room for them, how full they are, and taking them away."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from core.errors import Blocked, OutsideFailed
@@ -69,17 +70,31 @@ def overflow(source: Host, names: Sequence[str], limit: float) -> OutsideFailed 
     return None
 
 
+@contextmanager
+def understood(source: Host) -> Iterator[None]:
+    """Raises OutsideFailed where LVM's words are not what they must be."""
+    try:
+        yield
+    except (ValueError, IndexError, ZeroDivisionError) as fault:
+        raise OutsideFailed(
+            "what LVM says there can't be understood",
+            hint="look at `lvs` and `vgs` on the server; or `rehearse: stopped` in plan.yml",
+            where=source.name,
+        ) from fault
+
+
 def _states(source: Host) -> dict[str, float]:
     """Per cent used of every snapshot on the server; an invalid one is full."""
     done = source.run(STATE, timeout=120)
     if done.code:
         raise OutsideFailed(f"lvs: {last_word(done.stderr)}", where=source.name)
     found = {}
-    for line in done.text.splitlines():
-        group, name, attributes, used = (part.strip() for part in line.split("|"))
-        if attributes[:1] in ("s", "S"):
-            broken = attributes[:1] == "S" or attributes[4:5] in ("I", "S")
-            found[f"{group}/{name}"] = 100.0 if broken else float(used or 0)
+    with understood(source):
+        for line in done.text.splitlines():
+            group, name, attributes, used = (part.strip() for part in line.split("|"))
+            if attributes[:1] in ("s", "S"):
+                broken = attributes[:1] == "S" or attributes[4:5] in ("I", "S")
+                found[f"{group}/{name}"] = 100.0 if broken else float(used or 0)
     return found
 
 

@@ -11,16 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.documents import Document, load
-from core.errors import OutsideFailed, PastReturn, UsageProblem
+from core.errors import OutsideFailed, UsageProblem
 from core.ports import Host
 from core.progress import Report, silent
 from core.state import publish_model
-from migrate import quiesce
+from migrate import past, quiesce
 from migrate.limits import OutsideHours
 from migrate.moment import look
 from migrate.plan import DiskPlan, Plan, Quiesce
 from migrate.times import timed
-from migrate.transfer_pass import Outcome, verify
+from migrate.transfer_pass import Outcome
+from migrate.transfer_reread import verify
 from migrate.transfer_wire import python_of
 from migrate.transfer_work import DEFAULTS, Options, Work, opened
 
@@ -130,6 +131,7 @@ def finish(
         plan = plan.model_copy(update={"quiesce": Quiesce()})
     rehearsal = options.rehearsal and plan.quiesce.rehearse != "stopped"
     if old is not None and (old.working or rehearsal):
+        _refuse(plan, folder)
         quiesce.release(source, folder, report)  # whoever made that died over it
         options = replace(options, again=True)
     if path.exists() and not options.again:
@@ -185,14 +187,13 @@ def _named(
     return disks
 
 
+def _refuse(plan: Plan, folder: Path) -> None:
+    past.refuse(plan.host, folder, f"the domain {plan.domain} stands on this replica")
+
+
 def _take_back(plan: Plan, folder: Path) -> None:
     """The proof is void from here on. Never once the domain lives on the replica."""
-    if (folder / "cutover.json").exists():
-        raise PastReturn(
-            f"{plan.host} was cut over: the domain {plan.domain} writes on top of this replica",
-            hint="nothing is copied over it any more; the proof is in transfer.json",
-            where=str(folder / "cutover.json"),
-        )
+    _refuse(plan, folder)
     (folder / "transfer.json").unlink(missing_ok=True)
 
 

@@ -297,6 +297,8 @@ class Lane:
     def _moved(self, frame: Frame) -> None:
         if len(frame.payload) < 26:
             raise self._reader.failed("a position frame is too short")
+        if frame.offset > self._hub.manifest.size:
+            raise self._reader.failed("a position leads out of the disk")
         self.used = int.from_bytes(frame.payload[:8], "big")
         self.throttled, self.compressed = bool(frame.payload[24]), bool(frame.payload[25])
         with self._wake:

@@ -1,13 +1,14 @@
 """What is known to lie on the target: one digest per 64 KiB chunk, and a journal of the passes.
 
 A digest is written after the target has synced its chunk and withdrawn before the chunk is
-overwritten, so after any crash the manifest claims too little, never too much.
+overwritten, so after any crash the manifest claims too little, never too much. What was withdrawn
+is marked: it may hold anything, and if the source frees it meanwhile it must become zeros.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from core.errors import BadDocument
@@ -18,15 +19,20 @@ VERSION = 1
 HEAD = 4096
 WIDTHS = {"sha256": 32, "sha1": 20, "md5": 16}
 STEP = 1024  # chunks looked at once
+ANEW = (
+    "remove it, and the manifest or journal of that disk beside it, and run again: all that is in "
+    "use is sent anew. Then check this machine's disk"
+)
 
 
 class Manifest:
-    """The digests of one disk, in a sparse file. A digest of zeros means: not known."""
+    """The digests of one disk, in a sparse file. A digest of zeros means: never written. One of
+    ones: withdrawn, and not known either."""
 
     def __init__(self, path: Path, size: int, algorithm: str) -> None:
         self.path, self.size, self.algorithm = path, size, algorithm
         self.width = WIDTHS[algorithm]
-        self.none = bytes(self.width)
+        self.none, self.withdrawn = bytes(self.width), b"\xff" * self.width
         self.count = -(-size // CHUNK)
         self._file = os.open(path, os.O_RDWR)
 
@@ -54,11 +60,12 @@ class Manifest:
             known = head["version"] == VERSION and head["chunk"] == CHUNK
             manifest = cls(path, int(head["size"]), head["hash"])
         except (ValueError, KeyError, TypeError, OSError) as fault:
-            raise BadDocument("the manifest is not readable", where=str(path)) from fault
+            raise BadDocument("the manifest is damaged", hint=ANEW, where=str(path)) from fault
         whole = path.stat().st_size == HEAD + manifest.count * manifest.width
         if not known or not whole:
             manifest.close()
-            raise BadDocument("the manifest is of another version or cut short", where=str(path))
+            text = "the manifest is of another version or cut short"
+            raise BadDocument(text, hint=ANEW, where=str(path))
         return manifest
 
     def close(self) -> None:
@@ -68,7 +75,14 @@ class Manifest:
             self._file = -1
 
     def get(self, offset: int, length: int) -> bytes:
-        """The digests of the chunks from ``offset`` on, joined."""
+        """The digests of the chunks from ``offset`` on, joined; zeros where none is known."""
+        digests, width = self._raw(offset, length), self.width
+        if self.withdrawn not in digests:
+            return digests
+        chunks = (digests[at : at + width] for at in range(0, len(digests), width))
+        return b"".join(self.none if chunk == self.withdrawn else chunk for chunk in chunks)
+
+    def _raw(self, offset: int, length: int) -> bytes:
         count = -(-length // CHUNK) * self.width
         return os.pread(self._file, count, HEAD + offset // CHUNK * self.width)
 
@@ -78,9 +92,7 @@ class Manifest:
 
     def withdraw(self, offset: int, length: int) -> None:
         """These chunks are about to be overwritten."""
-        count = -(-length // CHUNK) * self.width
-        if self.get(offset, length) != bytes(count):
-            self.put(offset, bytes(count))
+        self.put(offset, self.withdrawn * -(-length // CHUNK))
 
     def sync(self) -> None:
         """Make what was put durable."""
@@ -88,10 +100,20 @@ class Manifest:
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
         """(offset, length, digests) of every run of known chunks between two bytes."""
+        return self._runs(start, end, self.get)
+
+    def written(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """(offset, length) of every run of chunks that may hold something on the target."""
+        for offset, length, _ in self._runs(start, end, self._raw):
+            yield offset, length
+
+    def _runs(
+        self, start: int, end: int, get: Callable[[int, int], bytes]
+    ) -> Iterator[tuple[int, int, bytes]]:
         at, last = start // CHUNK, min(-(-end // CHUNK), self.count)
         while at < last:
             step = min(STEP, last - at)
-            digests = self.get(at * CHUNK, step * CHUNK)
+            digests = get(at * CHUNK, step * CHUNK)
             if digests != bytes(len(digests)):
                 yield from self._split(at, digests)
             at += step
@@ -154,9 +176,12 @@ class Journal:
         lines = []
         for line in whole.splitlines():
             try:
-                lines.append(json.loads(line))
-            except ValueError as fault:
-                raise BadDocument("the journal is damaged", where=str(self.path)) from fault
+                event = json.loads(line)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+                raise BadDocument("the journal is damaged", hint=ANEW, where=str(self.path))
+            lines.append(event)
         if len(whole) != len(raw):
             os.truncate(self.path, len(whole))
         return lines
@@ -176,7 +201,7 @@ class Journal:
                 same = line["event"] == "start" and line.get("pass") == kind
                 position = _number(line.get("from")) if same else 0
             elif line["event"] == "upto" and same:
-                position = _number(line["at"])
+                position = _number(line.get("at"))
         return position
 
     def finished(self, kind: str) -> bool:
@@ -205,9 +230,16 @@ class Journal:
                 done = line["event"] == "publish"
         return done
 
+    def reused(self) -> bool:
+        """Whether the target was there before the manifest, so that it may hold anything."""
+        found = [line for line in self.lines if line["event"] == "reset"]
+        return bool(found) and found[-1].get("reused") is True
+
     def connections(self) -> int:
         """How many connections were measured to pay; 0: not measured."""
-        found = [_number(line["count"]) for line in self.lines if line["event"] == "connections"]
+        found = [
+            _number(line.get("count")) for line in self.lines if line["event"] == "connections"
+        ]
         return found[-1] if found else 0
 
     def target(self) -> str:

@@ -20,7 +20,6 @@ from migrate.moment import Moment
 from migrate.transfer_index import Index, Place
 from migrate.transfer_lane import Lane
 from migrate.transfer_manifest import Journal, Manifest
-from migrate.transfer_reread import verify
 from migrate.transfer_wire import CHUNK, Frame, Kind, Session
 
 WINDOW = 48 * 1024 * 1024
@@ -188,19 +187,20 @@ class Pump:
 
     def clear(self, lane: Lane, start: int, end: int) -> None:
         """Chunks that are not in use: zeros in the replica, too. Those that never were are zeros
-        there already, unless the target is a device with a past."""
+        there already, unless the target has a past."""
         if self._order.blank:
             for at in range(start, end, BLANK):
                 self._zero(lane, at, min(BLANK, end - at))
             return
-        for offset, length, _ in self._manifest.runs(start, end):
+        for offset, length in self._manifest.written(start, end):
             self._zero(lane, offset, length)
 
     def _zero(self, lane: Lane, offset: int, length: int) -> None:
         self._manifest.withdraw(offset, length)
+        none = self._manifest.none * -(-length // CHUNK)
         with self._passing:
             with self._lock:
-                self._pending.append(_Sent(lane, offset, offset + length, b"", 0))
+                self._pending.append(_Sent(lane, offset, offset + length, none, 0))
             self._writer.send(Kind.ZERO, offset=offset, length=length)
 
     # -- the pass
@@ -398,6 +398,3 @@ class Pump:
         self.done = True
         for lane in self._lanes:
             lane.close()
-
-
-__all__ = ["Order", "Outcome", "Pump", "verify"]

@@ -5,6 +5,7 @@ the digests of its data; what comes from an agent is checked before it is used.
 """
 
 import contextlib
+import re
 import struct
 import threading
 import zlib
@@ -23,6 +24,7 @@ CHUNK = 64 * 1024
 LIMIT = 4 * 1024 * 1024
 HEADER = struct.Struct("!2sBBIQII")
 MAGIC = b"GL"
+NUMBER = re.compile(r"[0-9]{1,9}")
 PARTS = {
     "reader": (
         *("wire.py", "direct.py", "device.py", "workers.py", "pace.py"),
@@ -144,8 +146,8 @@ class Session:
         pairs = (item.partition(":") for item in fields.get("hashes", "").split(","))
         self.hello = Hello(
             fields.get("python", "?"),
-            {name: int(speed) for name, _, speed in pairs if speed.isdigit()},
-            int(fields["cpus"]) if fields.get("cpus", "").isdigit() else 1,
+            {name: int(speed) for name, _, speed in pairs if NUMBER.fullmatch(speed)},
+            int(fields["cpus"]) if NUMBER.fullmatch(fields.get("cpus", "")) else 1,
         )
         self.say(Kind.HELLO, version=VERSION)
 

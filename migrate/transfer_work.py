@@ -80,7 +80,7 @@ class Work:
             compress=options.compress,
             room=self.room,
             pool=self.disk.device or self.pool,
-            blank=bool(self.disk.device) and not self.journal.blanked(),
+            blank=self._has_a_past() and not self.journal.blanked(),
             workers=options.workers,
             slowdown=options.slowdown,
             limits=options.limits if kind != "final" else UNLIMITED,
@@ -100,6 +100,10 @@ class Work:
             if index is not None and not self.disk.device:
                 index.add(self.disk.replica, self.manifest)
         return outcome
+
+    def _has_a_past(self) -> bool:
+        """Whether the target may hold something that the manifest does not tell of."""
+        return bool(self.disk.device) or self.journal.reused()
 
     @contextmanager
     def _index(self, kind: str, options: Options) -> Iterator[Index | None]:
@@ -199,7 +203,7 @@ def _manifest(path: Path, journal: Journal, size: int, algorithm: str, created: 
         if manifest.size == size and manifest.algorithm == algorithm:
             return manifest
         manifest.close()
-    journal.add("reset")
+    journal.add("reset", reused=not created)
     return Manifest.create(path, size, algorithm)
 
 

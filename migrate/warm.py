@@ -18,7 +18,7 @@ from core.state import publish_model
 from migrate import transfer
 from migrate.plan import Plan
 from migrate.transfer_manifest import Journal
-from migrate.transfer_pass import verify
+from migrate.transfer_reread import verify
 from migrate.transfer_work import DEFAULTS, Options, opened
 
 FILE = "warm.json"

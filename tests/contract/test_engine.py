@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from adapters.engine import DbosEngine
-from core.errors import Blocked
+from core.errors import Blocked, OutsideFailed
 from core.ports import Engine, Step
 from tests.fakes.engine import FakeEngine
 
@@ -128,6 +128,26 @@ def test_a_process_killed_at_ten_points_repeats_no_finished_step(tmp_path: Path)
     # Killed between a step's end and its record, the step runs again; no other ever does.
     order = [int(name[1:]) for name in begun_steps]
     assert all(later - earlier in (0, 1) for earlier, later in itertools.pairwise(order))
+
+
+def test_a_damaged_record_is_said_with_what_to_do(tmp_path: Path) -> None:
+    log: list[str] = []
+    DbosEngine(tmp_path).run("one", steps(log, "a"))
+    for path in tmp_path.glob("workflows.sqlite*"):
+        path.write_bytes(b"no database" * 1000)
+    engine = DbosEngine(tmp_path)
+    for call in (
+        lambda: list(engine.finished("one")),
+        lambda: engine.forget("one"),
+        lambda: engine.run("one", steps(log, "a")),
+    ):
+        with pytest.raises(OutsideFailed, match="can't be used") as caught:
+            call()
+        assert "remove it" in caught.value.hint
+    for path in tmp_path.glob("workflows.sqlite*"):
+        path.unlink()
+    engine.run("one", steps(log, "a"))
+    assert log == ["a", "a"]
 
 
 def test_two_runs_of_one_workflow_at_once_are_refused(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """What every Hypervisor promises: the fake, and libvirt's own test driver."""
 
+import ast
 from collections.abc import Iterator
+from pathlib import Path
 from xml.etree import ElementTree
 
+import libvirt
 import pytest
 
+import adapters.hypervisor
 from adapters.hypervisor import LibvirtHypervisor, ssh_program, ssh_uri
 from core.errors import OutsideFailed
 from core.ports import Hypervisor
@@ -64,6 +68,43 @@ def test_an_undefined_domain_is_gone_and_that_may_be_repeated(hypervisor: Hyperv
 def test_autostart_can_be_set(hypervisor: Hypervisor) -> None:
     hypervisor.define(xml(hypervisor, "one"))
     hypervisor.autostart("one")
+    if isinstance(hypervisor, LibvirtHypervisor):
+        assert hypervisor.connection.lookupByName("one").autostart() == 1
+
+
+# What libvirt 0.9.10 answers, of all that could be called here.
+OF_2012 = {
+    *("isAlive", "close", "getCapabilities", "defineXML", "lookupByName", "lookupByID"),
+    *("listDefinedDomains", "listDomainsID", "listStoragePools", "storagePoolLookupByName"),
+    *("name", "state", "isActive", "create", "destroy", "undefine", "setAutostart", "XMLDesc"),
+    *("migrate", "get_error_code"),
+}
+
+
+def test_nothing_is_called_that_a_libvirtd_of_centos_6_3_does_not_know() -> None:
+    known = {
+        name
+        for kind in (libvirt.virConnect, libvirt.virDomain, libvirt.virStoragePool)
+        for name in vars(kind)
+        if not name.startswith("_")
+    }
+    source = ast.parse(Path(adapters.hypervisor.__file__).read_text())
+    called = {
+        node.func.attr
+        for node in ast.walk(source)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    assert called & known - OF_2012 == set()
+    assert "lookupByName" in called
+
+
+def test_a_domain_that_is_on_and_not_defined_is_listed_and_found() -> None:
+    made = LibvirtHypervisor("test:///default")
+    made.connection.createXML(XML.format(name="passing", kind="test", arch="i686"), 0)
+    assert made.domains()["passing"] == "running"
+    made.destroy("passing")
+    assert "passing" not in made.domains()
+    made.close()
 
 
 def test_what_is_not_there_is_a_problem_with_its_name(hypervisor: Hypervisor) -> None:

@@ -17,6 +17,7 @@ from tests.unit.transfer import estate, images
 
 RATE = 12 * images.MIB
 KILLS = 4
+LARGE = 8  # files that have whole chunks for themselves
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A disk with some 25 MiB in use."""
     root = tmp_path_factory.mktemp("template")
     tree = images.tree(root / "tree")
-    (tree / "big").write_bytes(random.Random(5).randbytes(16 * images.MIB))
+    for number in range(LARGE):
+        (tree / f"big{number}").write_bytes(random.Random(number).randbytes(2 * images.MIB))
     estate.disk(root, files=tree)
     return root / "disk"
 
@@ -63,6 +65,7 @@ def test_kills_at_random_times_leave_nothing_wrong(
             break
         # A source that was at rest wakes up, works, and may put old content back (seeds repeat).
         estate.change(old.disk, dice.randrange(3), writes=4)
+        estate.free(old.disk, *(f"/big{n}" for n in dice.sample(range(LARGE), 2)))
     result = transfer.finish(old.source, old.target, old.plan, old.folder)
     assert old.replica.read_bytes() == old.expected()
     assert result.disks[0].differing == 0

@@ -77,7 +77,19 @@ def test_the_readme_says_the_same_in_both_languages() -> None:
         told = [line.split("#")[0].split() for line in lines]
         return [" ".join(words[:3]) for words in told if words[:1] in (["make"], ["groundlift"])]
 
-    assert commands("README.md")[:-1] == commands("README.zh_CN.md")[:-1]
+    def quoted(name: str) -> list[str]:
+        """All that is set as code in the prose, and all links."""
+        prose = re.sub(r"```.*?```", "", (ROOT / name).read_text(), flags=re.S)
+        links = [link for link in re.findall(r"\]\(([^)]+)\)", prose) if "README" not in link]
+        return [*re.findall(r"`([^`]+)`", prose), *links]
+
+    def sections(name: str) -> int:
+        return (ROOT / name).read_text().count("\n## ")
+
+    english, chinese = "README.md", "README.zh_CN.md"
+    assert commands(english)[:-1] == commands(chinese)[:-1]
+    assert quoted(english) == quoted(chinese)
+    assert sections(english) == sections(chinese)
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:

@@ -1,6 +1,7 @@
 """The root command: problems become a sentence, a remedy and the documented code."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (ValueError("x"), 1),
         (OSError(28, "No space left on device", "/x"), 4),
         (PermissionError(13, "Permission denied", "/x"), 4),
+        (OSError(28, "No space left on device", "/s/x"), 4),
+        (PermissionError(13, "Permission denied"), 4),
     ],
 )
 def test_every_end_has_its_code_and_never_a_traceback(
@@ -68,6 +71,21 @@ def test_an_unknown_verb_is_a_usage_error() -> None:
     assert "No such command" in done.stderr
 
 
+def test_a_reader_that_goes_away_is_no_fault() -> None:
+    gone, end = os.pipe()
+    os.close(gone)
+    words = (sys.executable, "-m", "cli", "migrate", "transfer", "--help")
+    done = subprocess.run(words, cwd=ROOT, stdout=end, stderr=subprocess.PIPE)
+    os.close(end)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_number_that_is_none_is_refused() -> None:
+    for option in ("--rate", "--slowdown"):
+        done = run("migrate", "transfer", "web1", option, "nan")
+        assert (done.returncode, "a number is needed" in done.stderr) == (2, True)
+
+
 def verbs(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     if not isinstance(command, click.Group):
         return [path]
@@ -92,6 +110,35 @@ def test_every_verb_explains_itself() -> None:
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help, (path, parameter.name)
+
+
+# These say what a machine or a program needs, or hold a thing that is named on the line.
+PLAIN = {"mirror repo-file", "lab create", "lab destroy"}
+REPORTS = {
+    *("mirror status", "mirror closure", "provision check", "provision status", "deploy check"),
+    *("deploy status", "migrate prove", "report", "doctor", "lab status"),
+}
+
+
+def test_verbs_that_report_speak_json_and_all_others_can_be_tried_dry() -> None:
+    for path in verbs(cli.groundlift):
+        command: click.Command = cli.groundlift
+        for name in path:
+            assert isinstance(command, click.Group)
+            command = command.get_command(click.Context(command), name) or command
+        options = {word for one in command.params for word in one.opts}
+        wanted = "--json" if " ".join(path) in REPORTS else "--dry-run"
+        assert wanted in options or " ".join(path) in PLAIN, path
+
+
+def test_a_shell_can_ask_how_a_command_goes_on() -> None:
+    told = subprocess.run(
+        (sys.executable, "-c", "import sys, cli; sys.argv = ['groundlift']; cli.main()"),
+        cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "_GROUNDLIFT_COMPLETE": "bash_complete", "COMP_CWORD": "2",
+             "COMP_WORDS": "groundlift migrate t"},
+    )  # fmt: skip
+    assert told.stdout.split() == ["plain,transfer"]
 
 
 def test_the_doctor_speaks_json() -> None:

@@ -2,8 +2,11 @@
 
 import pytest
 
+from commands.console import show_findings
+from core.errors import Problem
 from core.progress import Event, Kind, Unit, track
-from core.quantities import GIB, Secret, duration, size
+from core.quantities import GIB, duration, plain, size
+from core.rules import Rule, Severity, failed, judge
 
 
 def test_a_task_reports_its_start_its_work_and_its_end() -> None:
@@ -37,7 +40,14 @@ def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_a_secret_never_shows_itself() -> None:
-    secret = Secret("hunter2")
-    assert "hunter2" not in f"{secret} {secret!r} {[secret]}"
-    assert secret.reveal() == "hunter2"
+def test_another_machines_words_command_no_terminal() -> None:
+    assert plain("a\x1b[2J\x07b\u202ec\n磁盘 ✓") == "a?[2J?b?c\n磁盘 ✓"
+    shown = Problem("said \x1b]0;x\x07", where="old\r", hint="\x9b31m")
+    assert "\x1b" not in f"{shown}{shown.hint}"
+    assert shown.where == "old?"
+
+
+def test_findings_command_no_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    rule = Rule("a.b", "A title", Severity.BLOCKER, "do that", lambda _: failed("\x1b[2Jno"))
+    show_findings(judge((rule,), None))
+    assert "\x1b[2J" not in capsys.readouterr().out

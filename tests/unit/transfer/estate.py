@@ -150,6 +150,12 @@ def disk(root: Path, size: int = 40 * images.MIB, files: Path | None = None) -> 
     return path
 
 
+def free(path: Path, *names: str) -> None:
+    """What a live server does, too: delete files. The file system is the one of ``disk``."""
+    orders = "".join(f"rm {name}\n" for name in names).encode()
+    images.run("debugfs", "-w", "-f", "-", f"{path}?offset={images.MIB}", stdin=orders)
+
+
 def change(path: Path, seed: int, writes: int = 8) -> None:
     """What a live server does: overwrite some used blocks."""
     import random
