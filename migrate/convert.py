@@ -22,6 +22,7 @@ from core.errors import OutsideFailed
 from core.ports import Channel, Host
 from core.progress import Meter, Report, track
 from core.state import publish, publish_model
+from migrate import legs
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_wire import python_of
 
@@ -102,6 +103,8 @@ def convert(
                 for disk, backing in zip(plan.disks, backings, strict=True)
             )
             meter.advance(text="overlay made")
+            if legs.start(local, _around(local, work, kvm=kvm), plan.disks, overlays):
+                meter.advance(0, text="arrays run with one leg")
             log = _run_v2v(local, work, plan, overlays, meter, kvm=kvm)
         publish(folder / "convert.log", log)
         sizes = {}
@@ -215,21 +218,25 @@ def _overlay(local: Host, overlay: Path, backing: str) -> Path:
     return overlay
 
 
-def _run_v2v(
-    local: Host, work: Path, plan: Plan, overlays: tuple[Path, ...], meter: Meter, *, kvm: bool
-) -> str:
+def _around(local: Host, work: Path, *, kvm: bool) -> tuple[str, ...]:
+    """What a program that uses libguestfs is called with."""
     environment = [
         "LIBGUESTFS_BACKEND=direct", f"TMPDIR={work}", f"HOME={work}",
         *([] if kvm else ["LIBGUESTFS_BACKEND_SETTINGS=force_tcg"]),
     ]  # fmt: skip
+    root = local.run(("id", "-u")).text.strip() == "0"
+    return (*DIE_WITH_US, *(CONTAINER if root else ()), "env", *environment)
+
+
+def _run_v2v(
+    local: Host, work: Path, plan: Plan, overlays: tuple[Path, ...], meter: Meter, *, kvm: bool
+) -> str:
     if len(overlays) == 1:
         source = ("-i", "disk", str(overlays[0]))
     else:
         publish(work / "source.xml", _source_xml(plan, overlays))
         source = ("-i", "libvirtxml", str(work / "source.xml"))
-    root = local.run(("id", "-u")).text.strip() == "0"
-    contained = (*DIE_WITH_US, *(CONTAINER if root else ()))
-    argv = (*contained, "env", *environment, "virt-v2v-in-place", *source)
+    argv = (*_around(local, work, kvm=kvm), "virt-v2v-in-place", *source)
     with local.stream(argv) as channel:
         log = _follow(channel, meter)
         code = channel.wait(60)
