@@ -33,6 +33,7 @@ MESSAGE = re.compile(r"\[ *\d+\.\d\] (.+)")
 # gives them a process namespace, which ends as a whole. Others can only end virt-v2v itself.
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 LISTEN = 20.0  # seconds that nbdkit may take until it listens
+BUSES = {"/dev/hd": ("h", "ide"), "/dev/vd": ("v", "virtio")}
 CONTAINER = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 
 
@@ -231,11 +232,8 @@ def _around(local: Host, work: Path, *, kvm: bool) -> tuple[str, ...]:
 def _run_v2v(
     local: Host, work: Path, plan: Plan, overlays: tuple[Path, ...], meter: Meter, *, kvm: bool
 ) -> str:
-    if len(overlays) == 1:
-        source = ("-i", "disk", str(overlays[0]))
-    else:
-        publish(work / "source.xml", _source_xml(plan, overlays))
-        source = ("-i", "libvirtxml", str(work / "source.xml"))
+    publish(work / "source.xml", _source_xml(plan, overlays))
+    source = ("-i", "libvirtxml", str(work / "source.xml"))
     argv = (*_around(local, work, kvm=kvm), "virt-v2v-in-place", *source)
     with local.stream(argv) as channel:
         log = _follow(channel, meter)
@@ -267,11 +265,14 @@ def _follow(channel: Channel, meter: Meter) -> str:
 
 
 def _source_xml(plan: Plan, overlays: tuple[Path, ...]) -> str:
-    """All disks of a server with several, for virt-v2v's libvirtxml input."""
+    """All disks for virt-v2v's libvirtxml input. By the bus it knows how the server names them in
+    fstab and boot loader: for a disk without one it would take CentOS 5's sda for an hda."""
     disks = "".join(
         f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
-        f"<source file='{overlay}'/><target dev='{letter}' bus='ide'/></disk>"
-        for overlay, letter in zip(overlays, ("hda", "hdb", "hdc", "hdd"), strict=False)
+        f"<source file='{overlay}'/><target dev='{prefix}d{chr(ord('a') + number)}' bus='{bus}'/>"
+        "</disk>"
+        for number, (disk, overlay) in enumerate(zip(plan.disks, overlays, strict=True))
+        for prefix, bus in [BUSES.get(disk.source[:7], ("s", "scsi"))]
     )
     return (
         f"<domain type='kvm'><name>{plan.domain}</name><memory>1048576</memory>"
