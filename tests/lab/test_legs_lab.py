@@ -15,8 +15,6 @@ pytestmark = pytest.mark.lab
 # As installers of EL5 and EL6 did it: /boot on the first array, LVM on the second.
 MAKE = r"""
 modprobe raid1
-for d in a b; do printf '2048,204800,fd\n206848,,fd\n' | sfdisk -q /dev/sd$d; done
-udevadm settle
 yes | mdadm --create /dev/md0 --metadata=%s --level=1 -n2 /dev/sda1 /dev/sdb1
 yes | mdadm --create /dev/md1 --metadata=%s --level=1 -n2 /dev/sda2 /dev/sdb2
 mdadm --wait /dev/md0; mdadm --wait /dev/md1
@@ -44,7 +42,11 @@ def test_a_lone_leg_shows_its_system_after_it_was_started_once(
         return done.text
 
     both = (f"--add={tmp_path / 'a'}", f"--add={tmp_path / 'b'}")
-    guest("--format=raw", *both, "run", ":", "debug", "sh", MAKE % versions)
+    tables = [word for disk in ("/dev/sda", "/dev/sdb") for word in (
+        *("part-init", disk, "mbr", ":", "part-add", disk, "p", "2048", "206847", ":"),
+        *("part-add", disk, "p", "206848", "600000", ":"),
+    )]  # fmt: skip
+    guest("--format=raw", *both, "run", ":", *tables, "debug", "sh", MAKE % versions)
     kinds = images.kinds(tmp_path / "a")
     assert [kind for kind, _ in kinds].count("ext") == 2  # what the reader takes for used
     overlay = tmp_path / "a.qcow2"
