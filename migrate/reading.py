@@ -67,19 +67,32 @@ def _units(host: SourceHost, disks: list[Disk]) -> tuple[list[Unit], list[tuple[
     for disk in disks:
         if any(disk in unit.disks for unit in units):
             continue
-        active = next((m for m in host.multipaths if disk in _paths(host, disks, m)), None)
+        active = _map_of(host, disks, disk)
         paths = _paths(host, disks, active) if active else _alike(host, disks, disk)
         why = _doubt(host, paths, active)
         if why:
             doubts.append((why, ", ".join(path.path for path in paths)))
         if active:
-            units.append(Unit(f"/dev/mapper/{active.name}", active.size, paths, active))
+            sure = tuple(path for path in paths if not why or path.name in active.disks)
+            units.append(Unit(f"/dev/mapper/{active.name}", active.size, sure, active))
         elif why:
             units.append(Unit(disk.path, disk.size, (disk,)))
         else:
             best = max(paths, key=lambda path: _seen(host, path))
             units.append(Unit(best.path, best.size, (best, *(p for p in paths if p != best))))
     return units, list(dict.fromkeys(doubts))
+
+
+def _map_of(host: SourceHost, disks: list[Disk], disk: Disk) -> Multipath | None:
+    """The map that ``disk`` is a path of, or would be without doubt."""
+    for active in host.multipaths:
+        if disk.name in active.disks:
+            return active
+    for active in host.multipaths:
+        paths = _paths(host, disks, active)
+        if disk in paths and not _doubt(host, paths, active):
+            return active
+    return None
 
 
 def _paths(host: SourceHost, disks: list[Disk], active: Multipath) -> tuple[Disk, ...]:

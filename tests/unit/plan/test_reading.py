@@ -76,6 +76,15 @@ def test_a_path_that_fell_out_of_its_map_is_no_disk_of_its_own() -> None:
     assert read(server(disks=disks, multipaths=maps)) == ["/dev/mapper/mpath0", "/dev/sdd"]
 
 
+def test_a_disk_that_does_not_fit_its_map_is_read_too() -> None:
+    """Whoever waives the doubt, for one name of two disks, loses none of them."""
+    disks = [disk("sdb", wwid=WWID, size=20 * GIB), disk("sdc", wwid=WWID), disk("sdd", wwid=WWID)]
+    maps = [{"name": "mpath0", "wwid": WWID, "size": 10 * GIB, "disks": ["sdc", "sdd"]}]
+    host = server(disks=disks, multipaths=maps)
+    assert read(host) == ["/dev/sdb", "/dev/mapper/mpath0"]
+    assert len(reading(host).doubts) == 1
+
+
 def test_without_wwids_the_map_alone_tells_its_paths() -> None:
     disks = [disk("sdb"), disk("sdc")]
     maps = [{"name": "mpath0", "size": 10 * GIB, "disks": ["sdb", "sdc"]}]
