@@ -15,8 +15,10 @@ pytestmark = pytest.mark.lab
 # As installers of EL5 and EL6 did it: /boot on the first array, LVM on the second.
 MAKE = r"""
 modprobe raid1
-yes | mdadm --create /dev/md0 --metadata=%s --level=1 -n2 /dev/sda1 /dev/sdb1
-yes | mdadm --create /dev/md1 --metadata=%s --level=1 -n2 /dev/sda2 /dev/sdb2
+# the kernel names disks as it finds them, and one is the appliance's own
+set -- `grep -lx 655360 /sys/block/sd*/size | sed 's,/sys/block/,/dev/,; s,/size,,'`
+yes | mdadm --create /dev/md0 --metadata=%s --level=1 -n2 ${1}1 ${2}1
+yes | mdadm --create /dev/md1 --metadata=%s --level=1 -n2 ${1}2 ${2}2
 mdadm --wait /dev/md0; mdadm --wait /dev/md1
 mke2fs -q /dev/md0
 lvm pvcreate /dev/md1 && lvm vgcreate vg_a /dev/md1 && lvm lvcreate -Zn -L 64M -n root vg_a

@@ -1,5 +1,6 @@
 """A leg of a mirror that is read alone must be in step, at the end of the last pass at latest."""
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ class Mirrored(estate.Source):
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return estate.disk(tmp_path_factory.mktemp("template"), 8 * images.MIB)
+    return estate.disk(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture
@@ -96,3 +97,21 @@ def test_arrays_are_asked_only_when_a_leg_travels_alone(old: Estate) -> None:
     transfer.finish(old.source, old.target, plan, old.folder, Options())
     assert isinstance(old.source, Mirrored)
     assert old.source.asked == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="a loop device needs root")
+def test_a_block_device_is_read_by_its_mapped_name(old: Estate, tmp_path: Path) -> None:
+    """As /dev/mapper/mpatha on EL6, where it is a link to ../dm-0."""
+    loop = images.run("losetup", "-r", "-f", "--show", old.disk).decode().strip()
+    try:
+        (tmp_path / "mapper").mkdir()
+        name = tmp_path / "mapper" / "mpatha"
+        name.symlink_to(loop)
+        disk = old.plan.disks[0].model_copy(update={"source": str(name), "leg": False})
+        plan = old.plan.model_copy(update={"disks": (disk,)})
+        transfer.copy(old.source, old.target, plan, old.folder)
+        estate.change(old.disk, seed=5)  # behind the loop device's back
+        transfer.finish(old.source, old.target, plan, old.folder)
+        assert old.replica.read_bytes() == old.expected()
+    finally:
+        images.run("losetup", "-d", loop)
