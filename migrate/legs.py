@@ -15,7 +15,7 @@ from migrate.reading import on
 PATIENCE = 900.0  # seconds; an emulated appliance on a busy machine
 # libguestfs does not start an array that lacks legs it had when it ran last, and finds no system
 # then. Run once, writably, the array itself says that it has one leg from now on. The domain's
-# own kernel would do the same at its first start.
+# own kernel would do the same at its first start. (guestfish takes no apostrophe in here.)
 START = """
 arrays=
 for m in /sys/block/md*/md; do
@@ -24,7 +24,8 @@ for m in /sys/block/md*/md; do
   read state < $m/array_state
   case $version in external*) continue ;; esac
   arrays="$arrays $n"
-  test $state != inactive || mdadm --run /dev/$n && mdadm --readwrite /dev/$n || exit 1
+  test $state != inactive && continue
+  mdadm --run /dev/$n && mdadm --readwrite /dev/$n || exit 1
 done
 lvm vgchange -an >/dev/null 2>&1
 for n in $arrays; do mdadm --stop /dev/$n || exit 1; done

@@ -15,10 +15,11 @@ pytestmark = pytest.mark.lab
 # As installers of EL5 and EL6 did it: /boot on the first array, LVM on the second.
 MAKE = r"""
 modprobe raid1
-# the kernel names disks as it finds them, and one is the appliance's own
-set -- `grep -lx 655360 /sys/block/sd*/size | sed 's,/sys/block/,/dev/,; s,/size,,'`
-yes | mdadm --create /dev/md0 --metadata=%s --level=1 -n2 ${1}1 ${2}1
-yes | mdadm --create /dev/md1 --metadata=%s --level=1 -n2 ${1}2 ${2}2
+# the kernel names disks as it finds them, and the appliance has one of its own
+set -- `grep -lx 655360 /sys/block/sd*/size `
+a=${1#/sys/block/} b=${2#/sys/block/} a=/dev/${a%/size} b=/dev/${b%/size}
+yes | mdadm --create /dev/md0 --metadata=FIRST --level=1 -n2 ${a}1 ${b}1
+yes | mdadm --create /dev/md1 --metadata=SECOND --level=1 -n2 ${a}2 ${b}2
 mdadm --wait /dev/md0; mdadm --wait /dev/md1
 mke2fs -q /dev/md0
 lvm pvcreate /dev/md1 && lvm vgcreate vg_a /dev/md1 && lvm lvcreate -Zn -L 64M -n root vg_a
@@ -48,7 +49,8 @@ def test_a_lone_leg_shows_its_system_after_it_was_started_once(
         *("part-init", disk, "mbr", ":", "part-add", disk, "p", "2048", "206847", ":"),
         *("part-add", disk, "p", "206848", "600000", ":"),
     )]  # fmt: skip
-    guest("--format=raw", *both, "run", ":", *tables, "debug", "sh", MAKE % versions)
+    make = MAKE.replace("FIRST", versions[0]).replace("SECOND", versions[1])
+    guest("--format=raw", *both, "run", ":", *tables, "debug", "sh", make)
     kinds = images.kinds(tmp_path / "a")
     assert [kind for kind, _ in kinds].count("ext") == 2  # what the reader takes for used
     overlay = tmp_path / "a.qcow2"

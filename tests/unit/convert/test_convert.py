@@ -69,3 +69,4 @@ def test_arrays_that_do_not_start_end_the_conversion_with_a_reason() -> None:
 
 def test_the_start_touches_no_array_that_a_firmware_describes() -> None:
     assert re.search(r"external\*\) continue", legs.START)
+    assert "'" not in legs.START  # guestfish would take it for a quote
