@@ -212,8 +212,8 @@ def test_a_source_that_was_rebooted_meanwhile_is_no_proof(old: Estate) -> None:
     copy(old)
     hold = quiesce.hold
 
-    def reboot(*arguments: object) -> quiesce.Quiesced:
-        held = hold(*arguments)  # type: ignore[arg-type]
+    def reboot(*arguments: object, **more: object) -> quiesce.Quiesced:
+        held = hold(*arguments, **more)  # type: ignore[arg-type]
         old.source.boot = "boot-2"
         return held
 
