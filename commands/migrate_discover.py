@@ -1,5 +1,6 @@
 """`groundlift migrate discover`: ask an old server what it is, without changing it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from core.state import State, lock, publish_model
 from migrate import past, quiesce
 from migrate.discover import FACTS
 from migrate.discover import discover as survey
+from migrate.reading import reading
 from migrate.source import SourceHost
 
 
@@ -71,10 +73,23 @@ def ask_all(case: Case, report: Report) -> SourceHost:
     return found
 
 
+def _disks(found: SourceHost) -> Iterator[str]:
+    """What is there, and what of it is not read."""
+    read = reading(found)
+    for unit in read.units:
+        paths = f" over {len(unit.disks)} paths" if len(unit.disks) > 1 else ""
+        yield f"{unit.source} {size(unit.size)}{paths}"
+    for leg in read.legs:
+        yield f"{leg.left.source} {size(leg.left.size)} (all on {leg.kept.source} too)"
+    for disk in found.disks:
+        if disk.removable:
+            yield f"{disk.path} {size(disk.size)} (removable)"
+
+
 def describe(found: SourceHost, folder: Path) -> str:
     """The server on a few lines."""
     used = sum(fs.used for fs in found.filesystems if not fs.remote)
-    disks = ", ".join(f"{disk.path} {size(disk.size)}" for disk in found.disks)
+    disks = ", ".join(_disks(found))
     running = sum(service.running for service in found.services)
     lines = [
         f"{found.name}  {found.os.name}, kernel {found.os.kernel}, {found.os.arch}",

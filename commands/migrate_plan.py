@@ -77,6 +77,7 @@ def describe(plan: Plan) -> str:
         f"  {plan.vcpus} CPUs, {size(plan.memory)} memory, uuid {plan.uuid}",
         *(
             f"  disk {disk.source} {size(disk.size)} → {disk.target} on {disk.bus}"
+            + (", one leg of a mirror" if disk.leg else "")
             for disk in plan.disks
         ),
         *(f"  card {nic.mac} ({nic.model}) → {nic.bridge}" for nic in plan.nics),

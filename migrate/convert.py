@@ -24,7 +24,7 @@ from core.errors import OutsideFailed
 from core.ports import Channel, Host
 from core.progress import Meter, Report, track
 from core.state import publish, publish_model
-from migrate import past
+from migrate import legs, past
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_wire import python_of
 
@@ -36,6 +36,7 @@ WARNING = re.compile(r"^virt-v2v[a-z-]*: warning: (.+)$", re.MULTILINE)
 # gives them a process namespace, which ends as a whole. Others can only end virt-v2v itself.
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 LISTEN = 20.0  # seconds that nbdkit may take until it listens
+BUSES = {"/dev/hd": ("h", "ide"), "/dev/vd": ("v", "virtio")}
 CONTAINER = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--")
 
 
@@ -127,6 +128,8 @@ def _changed(
             for disk, backing in zip(plan.disks, backings, strict=True)
         )
         meter.advance(text="overlay made")
+        if legs.start(local, _around(local, work, kvm=kvm), plan.disks, overlays):
+            meter.advance(0, text="arrays run with one leg")
         return overlays, _run_v2v(local, work, plan, overlays, meter, kvm=kvm)
 
 
@@ -225,21 +228,22 @@ def _overlay(local: Host, overlay: Path, backing: str) -> Path:
     return overlay
 
 
-def _run_v2v(
-    local: Host, work: Path, plan: Plan, overlays: tuple[Path, ...], meter: Meter, *, kvm: bool
-) -> str:
+def _around(local: Host, work: Path, *, kvm: bool) -> tuple[str, ...]:
+    """What a program that uses libguestfs is called with."""
     environment = [
         "LIBGUESTFS_BACKEND=direct", f"TMPDIR={work}", f"HOME={work}",
         *([] if kvm else ["LIBGUESTFS_BACKEND_SETTINGS=force_tcg"]),
     ]  # fmt: skip
-    if len(overlays) == 1:
-        source = ("-i", "disk", str(overlays[0]))
-    else:
-        publish(work / "source.xml", _source_xml(plan, overlays))
-        source = ("-i", "libvirtxml", str(work / "source.xml"))
     root = local.run(("id", "-u")).text.strip() == "0"
-    contained = (*DIE_WITH_US, *(CONTAINER if root else ()))
-    argv = (*contained, "env", *environment, "virt-v2v-in-place", *source)
+    return (*DIE_WITH_US, *(CONTAINER if root else ()), "env", *environment)
+
+
+def _run_v2v(
+    local: Host, work: Path, plan: Plan, overlays: tuple[Path, ...], meter: Meter, *, kvm: bool
+) -> str:
+    publish(work / "source.xml", _source_xml(plan, overlays))
+    source = ("-i", "libvirtxml", str(work / "source.xml"))
+    argv = (*_around(local, work, kvm=kvm), "virt-v2v-in-place", *source)
     with local.stream(argv) as channel:
         log = _follow(channel, meter)
         code = channel.wait(60)
@@ -270,11 +274,16 @@ def _follow(channel: Channel, meter: Meter) -> str:
 
 
 def _source_xml(plan: Plan, overlays: tuple[Path, ...]) -> str:
-    """All disks of a server with several, for virt-v2v's libvirtxml input."""
+    """All disks for virt-v2v's libvirtxml input. By the bus it knows how the server names them in
+    fstab and boot loader: for a disk without one it would take CentOS 5's sda for an hda."""
     disks = "".join(
         f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
-        f"<source file={quoteattr(str(overlay))}/><target dev='hd{letter}' bus='ide'/></disk>"
-        for overlay, letter in zip(overlays, LETTERS[: len(overlays)], strict=True)
+        f"<source file={quoteattr(str(overlay))}/><target dev='{prefix}d{letter}' bus='{bus}'/>"
+        "</disk>"
+        for disk, overlay, letter in zip(
+            plan.disks, overlays, LETTERS[: len(overlays)], strict=True
+        )
+        for prefix, bus in [BUSES.get(disk.source[:7], ("s", "scsi"))]
     )
     return (
         f"<domain type='kvm'><name>{plan.domain}</name><memory>1048576</memory>"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from core.errors import OutsideFailed
-from core.facts import hardware, network, software, storage, system
+from core.facts import hardware, network, sets, software, storage, system
 from core.facts.fact import Fact, Reply, ask, clean
-from core.facts.machine import Boot, Cpu, Device, Filesystem, Interface, Listener, Os
+from core.facts.machine import Boot, Cpu, Device, Disk, Filesystem, Interface, Listener, Os
 from core.ports import Clock, Host, Web
 from core.progress import Meter, Report, Unit, silent, track
 from core.state import publish
@@ -22,7 +22,7 @@ DEADLINE = 120.0  # seconds for one host, however slow it is
 EACH = 30.0
 FACTS: tuple[Fact[object], ...] = tuple(
     value
-    for module in (system, storage, network, hardware, software)
+    for module in (system, storage, sets, network, hardware, software)
     for value in vars(module).values()
     if isinstance(value, Fact)
 )
@@ -120,7 +120,7 @@ def _storage(survey: Survey) -> dict[str, object]:
     volumes = survey.ask(storage.volumes, ())
     groups = survey.ask(storage.groups, ())
     return {
-        "disks": survey.ask(storage.disks, ()),
+        "disks": _disks(survey),
         "partitions": survey.ask(storage.partitions, ()),
         "logical_volumes": volumes,
         "volume_groups": tuple(
@@ -131,9 +131,18 @@ def _storage(survey: Survey) -> dict[str, object]:
         ),
         "filesystems": _filesystems(survey),
         "swaps": survey.ask(storage.swaps, ()),
-        "md_arrays": survey.ask(storage.md, ()),
-        "multipaths": survey.ask(storage.multipath, ()),
+        "md_arrays": survey.ask(sets.md, ()),
+        "multipaths": survey.ask(sets.multipath, ()),
     }
+
+
+def _disks(survey: Survey) -> tuple[Disk, ...]:
+    disks = survey.ask(storage.disks, ())
+    wwids, booting = survey.ask(sets.wwids, {}), survey.ask(sets.boot_code, ())
+    return tuple(
+        disk.model_copy(update={"wwid": wwids.get(disk.name, ""), "boots": disk.name in booting})
+        for disk in disks
+    )
 
 
 def _filesystems(survey: Survey) -> tuple[Filesystem, ...]:

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field
 from core.documents import Document, load
 from core.errors import BadDocument, UsageProblem
 from core.quantities import GIB, MIB, size
+from migrate.reading import reading
 from migrate.rules.software import DATABASE_SERVICES, SYSTEM
 from migrate.rules.subject import Subject
 from migrate.rules.system import VIRTIO
@@ -45,10 +46,11 @@ Absolute = Annotated[str, AfterValidator(_path)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+SOURCE = r"^/dev/[A-Za-z0-9._:+!@=/-]+$"  # device-mapper allows more than the kernel's own names
 DEVICE = r"^(/dev/[A-Za-z0-9._/+-]+)?$"
 
 
-def _absent(value: str) -> bool:
+def _absent(value: object) -> bool:
     """A field that most plans do without is not written."""
     return not value
 
@@ -56,15 +58,17 @@ def _absent(value: str) -> bool:
 class DiskPlan(Document):
     """One disk: read from ``source``, kept as ``replica`` (a file name in the pool), seen as
     ``target`` (``vda``) on ``bus`` by the domain. With ``device`` it is kept on that block device
-    of the hypervisor instead; ``overwrite``, the same path again, gives up what it holds."""
+    of the hypervisor instead; ``overwrite``, the same path again, gives up what it holds. A
+    ``leg`` is of RAID1 arrays whose other legs are not read."""
 
-    source: Annotated[Absolute, Field(pattern=r"^/dev/[A-Za-z0-9!._/-]+$")]
+    source: Annotated[Absolute, Field(pattern=SOURCE)]
     size: Annotated[int, Field(gt=0, lt=2**63, multiple_of=512)]
     replica: Annotated[str, Field(pattern=r"^[a-z][A-Za-z0-9._-]{0,120}\.replica\.raw$")]
     target: Annotated[str, Field(pattern=r"^[vhs]d[a-z]$")]
     bus: Annotated[str, Field(pattern=r"^(virtio|ide)$")] = "virtio"
     device: Annotated[str, Field(pattern=DEVICE, exclude_if=_absent)] = ""
     overwrite: Annotated[str, Field(pattern=DEVICE, exclude_if=_absent)] = ""
+    leg: Annotated[bool, Field(exclude_if=_absent)] = False
 
     @property
     def overlay(self) -> str:
@@ -154,16 +158,18 @@ def _installed(memory: int) -> int:
 
 
 def _disks(host: SourceHost, *, virtio: bool) -> tuple[DiskPlan, ...]:
-    disks = [disk for disk in host.disks if not disk.removable]
+    found = reading(host)
+    kept = [leg.kept for leg in found.legs]
     return tuple(
         DiskPlan(
-            source=disk.path,
-            size=disk.size,
-            replica=f"{host.name}-{disk.name.replace('!', '-')}.replica.raw",
+            source=unit.source,
+            size=unit.size,
+            replica=f"{host.name}-{unit.name}.replica.raw",
             target=f"{'v' if virtio else 'h'}d{chr(ord('a') + index)}",
             bus="virtio" if virtio else "ide",
+            leg=unit in kept,
         )
-        for index, disk in enumerate(disks)
+        for index, unit in enumerate(found.units)
     )
 
 

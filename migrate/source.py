@@ -4,6 +4,7 @@ from datetime import datetime
 
 from core.documents import Document
 from core.facts.machine import (
+    Array,
     Boot,
     Cpu,
     Device,
@@ -13,6 +14,8 @@ from core.facts.machine import (
     Interface,
     Listener,
     LogicalVolume,
+    Member,
+    Multipath,
     Os,
     Partition,
     Process,
@@ -21,6 +24,7 @@ from core.facts.machine import (
 )
 
 __all__ = [
+    "Array",
     "Boot",
     "Cpu",
     "Device",
@@ -30,6 +34,8 @@ __all__ = [
     "Interface",
     "Listener",
     "LogicalVolume",
+    "Member",
+    "Multipath",
     "Os",
     "Page",
     "Partition",
@@ -72,8 +78,8 @@ class SourceHost(Document):
     logical_volumes: tuple[LogicalVolume, ...] = ()
     filesystems: tuple[Filesystem, ...] = ()
     swaps: tuple[str, ...] = ()
-    md_arrays: tuple[str, ...] = ()
-    multipaths: tuple[str, ...] = ()
+    md_arrays: tuple[Array, ...] = ()
+    multipaths: tuple[Multipath, ...] = ()
     interfaces: tuple[Interface, ...] = ()
     gateway: str = ""
     nameservers: tuple[str, ...] = ()

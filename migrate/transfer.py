@@ -15,7 +15,7 @@ from core.errors import OutsideFailed, UsageProblem
 from core.ports import Host
 from core.progress import Report, silent
 from core.state import publish_model
-from migrate import past, quiesce
+from migrate import legs, past, quiesce
 from migrate.limits import OutsideHours
 from migrate.moment import look
 from migrate.plan import DiskPlan, Plan, Quiesce
@@ -137,6 +137,7 @@ def finish(
     if path.exists() and not options.again:
         return read(folder)
     _take_back(plan, folder)
+    legs.check(source, plan, rescue=options.rescue)
     moment = look(source, plan, quiesce.writable(source), change) if rehearsal else None
     # a name that was given without a proof is taken back
     options = replace(options, again=True, moment=moment)
@@ -175,6 +176,7 @@ def _named(
         )
     if moment:
         moment.end()
+    legs.check(source, plan, rescue=options.rescue)
     if not quiesce.at_rest(source, held):
         raise OutsideFailed(
             "the source did not stay at rest during the last pass",

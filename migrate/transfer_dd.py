@@ -38,8 +38,12 @@ flush=no
 if test -f "$disk"; then
     size=`wc -c < "$disk"` direct= flush=file
 else
-    size=`blockdev --getsize64 "$disk" 2>/dev/null` ||
-        size=$((`cat "/sys/block/${disk##*/}/size"` * 512)) || exit 3
+    size=`blockdev --getsize64 "$disk" 2>/dev/null` || {
+        # by its number: cciss/c0d0 and mapper/mpatha have other names in /sys
+        number=`ls -lL "$disk" | sed -n 's/^b.* \([0-9]*\), *\([0-9]*\) .*/\1:\2/p'`
+        place=`grep -lx "$number" /sys/block/*/dev` || exit 3
+        size=$((`cat "${place%dev}size"` * 512))
+    }
     direct="iflag=direct"
     dd if="$disk" of=/dev/null bs=512 count=1 $direct 2>/dev/null || direct=
     blockdev --flushbufs "$disk" 2>/dev/null && flush=yes

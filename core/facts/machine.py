@@ -22,7 +22,8 @@ class Cpu(Document):
 
 
 class Disk(Document):
-    """A whole disk."""
+    """A whole disk, or one path to it: ``wwid`` is the same on every path. ``boots`` when its
+    first sector holds a boot loader."""
 
     name: str
     path: str
@@ -32,6 +33,8 @@ class Disk(Document):
     serial: str = ""
     driver: str = ""
     removable: bool = False
+    wwid: str = ""
+    boots: bool = False
 
 
 class Partition(Document):
@@ -42,6 +45,39 @@ class Partition(Document):
     number: int
     start: int
     size: int
+
+
+class Multipath(Document):
+    """An active map: ``disks`` are the kernel's names of its paths, ``partitions`` the names of
+    the maps that kpartx made of it."""
+
+    name: str
+    wwid: str = ""
+    size: int
+    disks: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
+
+
+class Member(Document):
+    """A disk or partition in an array; ``state`` is in_sync, spare, faulty, or unsaid."""
+
+    path: str
+    slot: int
+    state: str
+
+
+class Array(Document):
+    """A software RAID set. ``up`` is UU or U_ as in /proc/mdstat; ``busy`` is what the kernel is
+    doing to it; ``external`` when a firmware's metadata describes it."""
+
+    name: str
+    level: str = ""
+    active: bool = False
+    legs: int = 0
+    up: str = ""
+    busy: str = ""
+    external: bool = False
+    members: tuple[Member, ...] = ()
 
 
 class LogicalVolume(Document):

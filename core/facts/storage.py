@@ -34,14 +34,13 @@ for p in /sys/block/*/*/start; do
 done
 exit 0
 """
-MULTIPATH = "test -e /dev/mapper/control || exit 0; dmsetup table --target multipath"
-MD = "test ! -e /proc/mdstat || cat /proc/mdstat"
 DF = "df -P -k -l"
 INODES = "df -P -i -l"
 VGS = "vgs --noheadings --nosuffix --units b --separator | -o vg_name,vg_size,vg_free,vg_attr"
 LVS = "lvs --noheadings --nosuffix --units b --separator | -o vg_name,lv_name,lv_size,lv_attr"
 
-NO_DISK = re.compile(r"(ram|loop|sr|scd|fd|dm-|md|nbd|zram|mtdblock|drbd|st)\d*")
+# md also names its arrays md_d0 and md_home; nvme0c0n1 is one path of nvme0n1.
+NO_DISK = re.compile(r"(ram|loop|sr|scd|fd|dm-|nbd|zram|mtdblock|drbd|st)\d*|md\S*|nvme\d+c\d+n\d+")
 REMOTE = ("nfs", "nfs4", "cifs", "smbfs", "ncpfs", "afs", "glusterfs", "fuse.glusterfs",
           "fuse.sshfs", "lustre", "ceph", "9p")  # fmt: skip
 TYPE_DISK = "0"
@@ -213,17 +212,6 @@ def _swaps(text: str) -> tuple[str, ...]:
     return tuple(path(unescaped(words[0])) for words in list(rows(text))[1:])
 
 
-def _md(text: str) -> tuple[str, ...]:
-    lines = [line for line in text.splitlines() if re.match(r"md\S* : ", line)]
-    return tuple(clean(line) for line in lines)
-
-
-def _multipath(text: str) -> tuple[str, ...]:
-    if text.startswith("No devices found"):
-        return ()
-    return tuple(word(line.split(":", 1)[0]) for line in text.splitlines() if ": " in line)
-
-
 disks = Fact("disks", "whole disks", ("sh", "-c", DISKS), _disks)
 partitions = Fact("partitions", "partitions", ("sh", "-c", PARTITIONS), _partitions)
 groups: Fact[tuple[VolumeGroup, ...]] = Fact(
@@ -249,5 +237,3 @@ blkid = Fact(
     "blkid", "kinds and UUIDs of what lies on devices", ("blkid", "-c", "/dev/null"), _blkid
 )
 swaps = Fact("swaps", "swap in use", ("cat", "/proc/swaps"), _swaps)
-md = Fact("md", "software RAID sets", ("sh", "-c", MD), _md)
-multipath = Fact("multipath", "multipath devices", ("sh", "-c", MULTIPATH), _multipath)

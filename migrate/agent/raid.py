@@ -6,6 +6,7 @@ Superblocks, bitmaps and logs lie outside the data and are copied with all aroun
 import struct
 
 MD_MAGIC = 0xA92B4EFC
+DISK_IN_STEP, DISK_GONE = 0x6, 0x9  # active and in sync; faulty or removed
 WITH_BITMAP = 0x1  # the one feature that changes nothing about the data
 
 
@@ -50,7 +51,7 @@ def old_leg(view):
         raise Unknown("an array of version %d.%d" % words[1:3])
     if words[7] != 1:
         raise Unknown("a member of a RAID of level %d" % field(raw, order + "i", 28))
-    if words[995] >= words[10] or words[996] & 0xD or not words[996] & 0x2:
+    if words[995] >= words[10] or words[996] & (DISK_GONE | DISK_IN_STEP) != DISK_IN_STEP:
         raise Unknown("a RAID1 member that is no leg in step")
     return fitting(view, 0, words[8] * 1024, place)
 

@@ -1,13 +1,15 @@
 """All rules of assessment. docs/rules.md is generated from here."""
 
 from core.rules import Rule
-from migrate.rules import hardware, network, software, storage, system
+from migrate.rules import hardware, names, network, sets, software, storage, system
 from migrate.rules.subject import Subject
 
 RULES: tuple[Rule[Subject], ...] = (
     *hardware.RULES,
     *system.RULES,
     *storage.RULES,
+    *sets.RULES,
+    *names.RULES,
     *network.RULES,
     *software.RULES,
 )

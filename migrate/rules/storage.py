@@ -1,11 +1,11 @@
 """Disks, volumes, file systems, and the room they need on both sides."""
 
-import re
 from collections.abc import Iterable
 
 from core.quantities import MIB, size
 from core.rules import Outcome, Rule, Severity, failed, passed
-from migrate.rules.subject import Subject, each, needs, needs_target, one
+from migrate.reading import reading
+from migrate.rules.subject import Subject, each, needs, needs_target
 from migrate.rules.system import VIRTIO
 
 # What virt-v2v asks for before it starts, file system by file system.
@@ -16,13 +16,12 @@ INODES = 100
 MAPPED = ("ext2", "ext3", "ext4")
 READABLE = (*MAPPED, "xfs", "btrfs", "jfs", "reiserfs", "vfat", "iso9660", "squashfs", "udf")
 CLUSTER = ("gfs", "gfs2", "ocfs2", "gpfs", "vxfs", "lustre")
-KERNEL_NAME = re.compile(r"/dev/([hsv]d[a-z]+\d*|cciss/\S+)")
 RESERVE = 1.1  # replica plus what the overlay grows by
 
 
 @needs("disks")
 def _count(subject: Subject) -> Outcome:
-    disks, limits = len(subject.host.disks), subject.target.limits
+    disks, limits = len(reading(subject.host).units), subject.target.limits
     cards = sum(card.kind == "hardware" for card in subject.host.interfaces)
     if not all(name in subject.host.kernel_drivers for name in VIRTIO):
         seen = f"{disks} disks; without virtio a domain has {limits.ide_disks}"
@@ -50,16 +49,6 @@ def _sector(subject: Subject) -> Iterable[Outcome]:
 @needs("disks")
 def _removable(subject: Subject) -> Iterable[Outcome]:
     return each((d.model or size(d.size), d.path) for d in subject.host.disks if d.removable)
-
-
-@needs("multipath")
-def _multipath(subject: Subject) -> Outcome:
-    return one(subject.host.multipaths)
-
-
-@needs("md")
-def _md(subject: Subject) -> Outcome:
-    return one(subject.host.md_arrays)
 
 
 @needs("volume_groups")
@@ -152,26 +141,6 @@ def _remote(subject: Subject) -> Iterable[Outcome]:
     )
 
 
-@needs("fstab")
-def _names(subject: Subject) -> Outcome:
-    lines = (line.text.split() for line in subject.host.fstab)
-    return one(
-        words[0] for words in lines if KERNEL_NAME.fullmatch(words[0]) and _kind(words) != "swap"
-    )
-
-
-@needs("fstab")
-def _swap_names(subject: Subject) -> Outcome:
-    lines = (line.text.split() for line in subject.host.fstab)
-    return one(
-        words[0] for words in lines if KERNEL_NAME.fullmatch(words[0]) and _kind(words) == "swap"
-    )
-
-
-def _kind(words: list[str]) -> str:
-    return words[2] if len(words) > 2 else ""
-
-
 @needs("disk_errors")
 def _errors(subject: Subject) -> Outcome:
     count = subject.host.disk_errors
@@ -181,7 +150,7 @@ def _errors(subject: Subject) -> Outcome:
 @needs("disks")
 @needs_target("pool_free")
 def _pool(subject: Subject) -> Outcome:
-    need = int(sum(disk.size for disk in subject.host.disks if not disk.removable) * RESERVE)
+    need = int(sum(unit.size for unit in reading(subject.host).units) * RESERVE)
     have = subject.target.pool_free
     seen = f"{size(need)} needed at most, {size(have)} free in {subject.target.pool}"
     return passed(seen) if need <= have else failed(seen, subject.target.pool_path)
@@ -216,21 +185,6 @@ RULES: tuple[Rule[Subject], ...] = (
         Severity.WARNING,
         "Take it off, or copy what is needed from it by hand: the plan leaves it out.",
         _removable,
-    ),
-    Rule(
-        "storage.multipath",
-        "Disks are reached over several paths",
-        Severity.WARNING,
-        "Check in plan.yml that each LUN is read once, by its /dev/mapper name.",
-        _multipath,
-    ),
-    Rule(
-        "storage.software_raid",
-        "Software RAID is in use",
-        Severity.WARNING,
-        "Plan one disk per RAID1 set, rehearse its start with one half, and remove the set in the "
-        "domain; the pool's storage protects it there.",
-        _md,
     ),
     Rule(
         "storage.volume_group_incomplete",
@@ -302,20 +256,6 @@ RULES: tuple[Rule[Subject], ...] = (
         Severity.WARNING,
         "Make sure that each server stays reachable from the domain's network, or moves with it.",
         _remote,
-    ),
-    Rule(
-        "storage.device_names",
-        "fstab names disks by their kernel names",
-        Severity.INFO,
-        "Nothing must be done: the conversion rewrites them. Better is UUID= in /etc/fstab.",
-        _names,
-    ),
-    Rule(
-        "storage.swap_by_name",
-        "Swap is named by its kernel name",
-        Severity.INFO,
-        "Check `swapon -s` in the rehearsal; a name that changed leaves the domain without swap.",
-        _swap_names,
     ),
     Rule(
         "storage.disk_errors",

@@ -166,6 +166,24 @@ def test_a_block_device_is_read_past_the_cache_or_not_at_all(bare: Estate) -> No
         images.run("losetup", "-d", loop)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="a loop device needs root")
+def test_a_device_of_any_name_is_measured_by_its_number(bare: Estate, tmp_path: Path) -> None:
+    """As /dev/mapper/mpatha, which /sys calls dm-0, on a server without blockdev."""
+    loop = images.run("losetup", "-r", "-f", "--show", bare.disk).decode().strip()
+    try:
+        (tmp_path / "mapper").mkdir()
+        name = tmp_path / "mapper" / "mpatha"
+        name.symlink_to(loop)
+        disk = bare.plan.disks[0].model_copy(update={"source": str(name)})
+        plan = bare.plan.model_copy(update={"disks": (disk,)})
+        assert isinstance(bare.source, Bare)
+        bare.source.prelude = "blockdev() { return 127; }; "
+        transfer.finish(bare.source, bare.target, plan, bare.folder)
+        assert bare.replica.read_bytes() == bare.expected()
+    finally:
+        images.run("losetup", "-d", loop)
+
+
 def test_a_disk_that_is_not_there_is_said(bare: Estate) -> None:
     disk = bare.plan.disks[0].model_copy(update={"source": "/dev/no-such-disk"})
     plan = bare.plan.model_copy(update={"disks": (disk,)})
