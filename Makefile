@@ -20,8 +20,8 @@ test: setup ## everything that must be true: lint, types, imports, unit, contrac
 check: ## the quick part of `make test`: lint, types, imports, unit, contract
 	@tests/gate --quick
 
-bench: ## one benchmark against its peer: make bench NAME=mirror
-	@python benchmarks/$(NAME).py
+bench: ## one benchmark against its peer: make bench NAME=transfer ARGS="--size 8G --repeats 3"
+	@python benchmarks/$(NAME).py $(ARGS)
 
 faults: ## the long fault suite
 	@pytest tests/faults --full -q

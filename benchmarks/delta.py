@@ -152,6 +152,7 @@ def summary(
         "bench": "delta",
         "size_mib": size // MIB,
         "used_mib": used // MIB,
+        "ratio": max(ratios.values()),
         "ratio_rsync": max(ratios.values()),
         "ratios_rsync": ratios,
         "seconds": {name: round(table[OURS].median, 2) for name, (table, _) in results.items()},
