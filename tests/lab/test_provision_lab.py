@@ -106,6 +106,7 @@ def seen(
     with contextlib.ExitStack() as stack:
         mirror = (*space, *call("mirror", "serve", "--bind", "10.99.0.1"))
         stack.enter_context(running(mirror, top / "mirror.log"))
+        wait(lambda: "serving http" in (top / "mirror.log").read_text(), top / "mirror.log")
         stack.enter_context(running((*space, *offer), top / "offer.log"))
         wait(lambda: "serving on" in (top / "offer.log").read_text(), top / "offer.log")
         for number, last in enumerate(("21", "11", "50")):
