@@ -43,11 +43,14 @@ ABLE = 'if "$p" -c "import struct, zlib, threading, select, fcntl" 2>/dev/null; 
 PROBE = f'for p in "$@"; do {ABLE} echo "$p"; exit 0; fi; done; exit 3'
 START = f'boot=$1; shift; for p in "$@"; do {ABLE} exec "$p" -u -c "$boot"; fi; done; exit 3'
 NONE = 3
-# Byte by byte, so that nothing of the first frame is swallowed; text-mode stdin would be.
-BOOT = (
-    "import os;"
-    "exec(compile(''.encode().join([os.read(0,1) for i in range({size})]),'agent','exec'))"
-)
+# Exactly so many bytes, so that nothing of the first frame is swallowed; text-mode stdin would.
+BOOT = """import os
+size={size};got=''.encode()
+while len(got)<size:
+ part=os.read(0,size-len(got))
+ if not part:raise SystemExit(1)
+ got+=part
+exec(compile(got,'agent','exec'))"""
 
 
 class Kind(IntEnum):

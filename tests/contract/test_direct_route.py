@@ -188,7 +188,7 @@ def test_a_way_that_breaks_costs_a_window_and_nothing_else(
     mark = {
         "ssh": f"HostKeyAlias=groundlift-{way.address}",
         "carrier": "groundlift-door-",
-        "writer": f"range({len(transfer_wire.program('writer'))})",
+        "writer": f"size={len(transfer_wire.program('writer'))};",
     }[who]
     victims: list[int] = []
 

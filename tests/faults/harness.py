@@ -39,7 +39,7 @@ def _parent(pid: int) -> int:
 
 def agents() -> dict[int, str]:
     """Every agent on this machine, also below an sshd: pid → reader, worker or writer."""
-    sizes = {f"range({len(program(role))})": role for role in ("reader", "writer")}
+    sizes = {f"size={len(program(role))};": role for role in ("reader", "writer")}
     found: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

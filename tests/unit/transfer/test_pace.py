@@ -227,7 +227,7 @@ def test_the_reader_and_four_workers_stay_below_64_mib(tmp_path: Path, compress:
 
     def look(_: Event) -> None:
         nonlocal most, count
-        mark = f"range({len(program('reader'))})"
+        mark = f"size={len(program('reader'))};"
         total = found = 0
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
