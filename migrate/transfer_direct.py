@@ -55,7 +55,7 @@ def routed(
         why = why or _lead(reader, direct, key)
     route = f"{found[0].host} → {writer.host}"
     told = f"relayed through this machine: {why}" if why else "straight, not through this machine"
-    report(Event(EventKind.NOTE, route, text=f"{route}: {told}"))
+    report(Event(EventKind.NOTE, route, text=told))
     yield not why
     writer.say(Kind.DOOR)
     writer.expect(Kind.DOOR)
