@@ -48,7 +48,7 @@ def copy(
     told: list[str] = []
 
     def report(event: Event) -> None:
-        told.append(f"{event.name}: {event.text}" if " → " in event.name else "")
+        told.append(f"{event.task}: {event.text}" if " → " in event.task else "")
 
     options = replace(Options(direct=way), **more)  # type: ignore[arg-type]
     (result,) = transfer.copy(old.source, old.target, old.plan, old.folder, kind, options, report)
