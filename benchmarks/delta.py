@@ -4,7 +4,7 @@ The disk and the line are those of transfer.py. Every round changes the disk as 
 does: for 8 GiB of disk 40 MB of used blocks overwritten in pieces of 64 KiB here and there, and
 10 MB of new files. Both then bring their own copy up to date, in turns first. ``wire_per_changed``
 counts all that crossed the line, headers included, against the 4 KiB blocks that are different. The
-last line is JSON; ``ratio_rsync`` is the worst over all lines.
+last line is JSON; ``ratio_rsync`` is the worst over all lines and caches.
 """
 
 import argparse
@@ -87,7 +87,23 @@ def synced(name: str, line: Line, disk: Disk, top: Path, runs: Runs) -> None:
     runs.wire.append(line.bytes() - before)
 
 
-def measure(line: Line, disk: Disk, top: Path, seeds: range) -> tuple[dict[str, Runs], list[int]]:
+def prepare(cache: str, disk: Disk, top: Path) -> None:
+    """The source and both copies of it in memory, or on the disk alone."""
+    copies = [top / "rsynced", *(top / "ours" / "pool").iterdir()]
+    if cache == "warm":
+        disk.warm()
+        for path in copies:
+            images.run("dd", f"if={path}", "of=/dev/null", "bs=4M", "status=none")
+        return
+    disk.cool()
+    for path in copies:
+        out = f"of={path}"
+        images.run("dd", out, "oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none")
+
+
+def measure(
+    line: Line, cache: str, disk: Disk, top: Path, seeds: range
+) -> tuple[dict[str, Runs], list[int]]:
     table, changed = {OURS: Runs(), RSYNC: Runs()}, []
     for seed in seeds:
         old = masked(disk, top / "old")
@@ -97,11 +113,11 @@ def measure(line: Line, disk: Disk, top: Path, seeds: range) -> tuple[dict[str, 
         old.unlink()
         new.unlink()
         for name in (OURS, RSYNC) if seed % 2 else (RSYNC, OURS):
-            disk.warm()
+            prepare(cache, disk, top)
             synced(name, line, disk, top, table[name])
             last = f"{table[name].seconds[-1]:.2f} s, {table[name].wire[-1] / MIB:.1f} MiB"
             print(
-                f"{line.name} {seed}: {changed[-1] / MIB:.1f} MiB changed, {name} {last}",
+                f"{line.name} {cache} {seed}: {changed[-1] / MIB:.1f} MiB changed, {name} {last}",
                 file=sys.stderr,
             )
         images.run("cmp", top / "rsynced", disk.loop)
@@ -115,6 +131,7 @@ def main() -> None:
     parser.add_argument("--size", default="4G")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--lines", default="uncapped,capped")
+    parser.add_argument("--caches", default="cold,warm")
     given = parser.parse_args()
     size = bed.bytes_of(given.size)
     results: dict[str, tuple[dict[str, Runs], list[int]]] = {}
@@ -125,13 +142,16 @@ def main() -> None:
                 ours(line, disk, top / "ours")
                 peers.rsync(line, disk, top / "rsynced")
             used = check(disk, top / "ours", top)
-            for number, name in enumerate(given.lines.split(",")):
-                seeds = range(100 * number, 100 * number + given.repeats)
+            first = 0
+            for name in given.lines.split(","):
                 with bed.line(name, server) as line:
-                    results[name] = measure(line, disk, top, seeds)
+                    for cache in given.caches.split(","):
+                        seeds = range(first, first + given.repeats)
+                        first += 100
+                        results[f"{name} {cache}"] = measure(line, cache, disk, top, seeds)
     print(f"disk {size // MIB} MiB, {used // MIB} MiB in use, {given.repeats} rounds, medians")
     for name, (table, changed) in results.items():
-        show(name, "warm", table)
+        show(*name.split(), table)
         print(f"  changed: {statistics.median(changed) / MIB:.1f} MiB")
     print(json.dumps(summary(results, used, size)))
 

@@ -230,6 +230,13 @@ class Journal:
                 done = line["event"] == "publish"
         return done
 
+    def last_delta(self) -> float:
+        """Bytes that the last pass sent, if it was no first copy; else more than any."""
+        ends = [line for line in self.lines if line["event"] == "end"]
+        if not ends or ends[-1].get("pass") == "full":
+            return float("inf")
+        return _number(ends[-1].get("sent"))
+
     def reused(self) -> bool:
         """Whether the target was there before the manifest, so that it may hold anything."""
         found = [line for line in self.lines if line["event"] == "reset"]

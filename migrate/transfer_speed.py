@@ -10,7 +10,7 @@ from core.errors import Problem
 from core.ports import Host
 from core.progress import Report, silent
 from migrate.transfer_dd import reading
-from migrate.transfer_wire import Kind, Session, python_of, session
+from migrate.transfer_wire import Kind, Session, session
 
 SAMPLE = 16 * 1024 * 1024  # bytes per connection
 PAYS = 1.3  # so much quicker must twice as many be
@@ -26,8 +26,7 @@ def readers(
     with ExitStack() as stack:
         found = [first or stack.enter_context(reading(source, report))]
         if count > 1 and not without_python(found[0]):
-            python = python_of(source)
-            more = (session(source, "reader", python) for _ in range(count - 1))
+            more = (session(source, "reader") for _ in range(count - 1))
             found += [stack.enter_context(reader) for reader in more]
         yield found
         for reader in found:

@@ -22,6 +22,7 @@ from migrate.transfer_speed import connections, readers, without_python
 from migrate.transfer_wire import Frame, Kind, Session, session
 
 LARGE = 4 * 1024**3
+LITTLE = 1024**3  # bytes that one connection brings soon enough
 QUICK = 400  # MB per second
 WORKERS = 4  # as the reader has it
 HOLDS_DATA = "17"  # EEXIST
@@ -115,10 +116,11 @@ class Work:
             yield index
 
     def _connections(self, kind: str, options: Options) -> int:
-        """As told; else as was measured before the first copy, which is done for large disks."""
+        """As told; else as was measured before the first copy, which is done for large disks. A
+        delta that follows one with little to send needs no second line, only its start."""
         if options.connections:
             return options.connections
-        if self.disk.size < LARGE:
+        if self.disk.size < LARGE or (kind != "full" and self.journal.last_delta() < LITTLE):
             return 1
         if kind == "full" and not self.journal.connections():
             self.journal.add("connections", count=connections(self.source))

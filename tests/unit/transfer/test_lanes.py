@@ -65,3 +65,15 @@ def test_more_connections_are_taken_only_while_they_pay(monkeypatch: pytest.Monk
     with transfer_speed.readers(LocalHost("old"), 1) as (reader,):
         processors = reader.hello.cpus
     assert transfer_speed.connections(LocalHost("old")) == min(2, processors)
+
+
+def test_what_the_last_delta_sent_tells_whether_the_next_needs_more_than_one(
+    tmp_path: Path,
+) -> None:
+    journal = Journal(tmp_path / "old-sda.journal")
+    assert journal.last_delta() == float("inf")
+    journal.add("end", **{"pass": "full", "sent": 5})
+    assert journal.last_delta() == float("inf")
+    journal.add("end", **{"pass": "delta", "sent": 7})
+    assert journal.last_delta() == 7
+    journal.close()
