@@ -282,9 +282,7 @@ class Pump:
         used = sum(lane.used for lane in self._lanes)
         if used <= meter.done:
             return
-        rate = used / max(time.monotonic() - began, 0.001)
-        left = max(0, (meter.total or 0) - used) / rate
-        text = f"{size(rate)}/s, {duration(left)} left"
+        text = f"{size(used / max(time.monotonic() - began, 0.001))}/s"
         if any(lane.throttled for lane in self._lanes):
             text += ", throttled: the disk is busy"
         if any(lane.compressed for lane in self._lanes):
