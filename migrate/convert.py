@@ -250,9 +250,8 @@ def _run_v2v(
         log += channel.errors()
     if code:
         publish(work.parent / "convert.log", log)
-        last = [line for line in log.split("\n") if "error:" in line] or log.strip().split("\n")[
-            -1:
-        ]
+        errors = [line for line in log.splitlines() if "error:" in line]
+        last = errors or log.strip().splitlines()[-1:] or ["without a word"]
         raise ConversionFailed(
             f"virt-v2v ended with code {code}: {last[0][:300]}", where=plan.host,
             hint=f"the whole log is {work.parent / 'convert.log'}; the replica is untouched, "

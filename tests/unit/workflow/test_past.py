@@ -102,10 +102,11 @@ def test_nothing_is_converted_into_the_disk_of_a_running_domain(tmp_path: Path) 
 
 def test_every_disk_of_a_server_is_converted() -> None:
     plan = estate.plan(Path("/dev/null"), Path("/pool"), 512)
+    plan = plan.model_copy(update={"disks": plan.disks * 7})
     overlays = tuple(Path(f"/st&ate/{number}.qcow2") for number in range(7))
     text = convert._source_xml(plan, overlays)
     assert [f"/st&amp;ate/{number}.qcow2" in text for number in range(7)] == [True] * 7
-    assert "hdg" in text
+    assert "sdg" in text
 
 
 def silence(seconds: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], None]:
