@@ -5,27 +5,32 @@ outputs are kept beside the result as evidence, secrets masked.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 from core.errors import OutsideFailed
 from core.facts import hardware, network, sets, software, storage, system
-from core.facts.fact import Fact, Reply, ask, clean
+from core.facts.fact import Fact, Reply, ask, clean, judged
 from core.facts.machine import Boot, Cpu, Device, Disk, Filesystem, Interface, Listener, Os
-from core.ports import Clock, Host, Web
+from core.facts.together import ask_together
+from core.ports import Clock, Completed, Host, Web
 from core.progress import Meter, Report, Unit, silent, track
 from core.state import publish
 from migrate.source import Page, SourceHost
 
-DEADLINE = 120.0  # seconds for one host, however slow it is
-EACH = 30.0
-FACTS: tuple[Fact[object], ...] = tuple(
-    value
-    for module in (system, storage, sets, network, hardware, software)
-    for value in vars(module).values()
-    if isinstance(value, Fact)
-)
+DEADLINE = 150.0  # seconds for one host, however slow it is
+EACH = 30.0  # seconds for one fact, or for those asked together
+ALONE = {system.clock.name}  # its answer counts by the moment of the question
+
+
+def _facts(*modules: ModuleType) -> tuple[Fact[object], ...]:
+    found = (value for module in modules for value in vars(module).values())
+    return tuple(value for value in found if isinstance(value, Fact))
+
+
+FACTS = _facts(system, storage, sets, network, hardware, software)
 
 Value = TypeVar("Value")
 
@@ -36,15 +41,27 @@ class Survey:
     def __init__(self, host: Host, folder: Path, clock: Clock, meter: Meter) -> None:
         self._host, self._folder, self._clock, self._meter = host, folder, clock, meter
         self._end = clock.monotonic() + DEADLINE
+        self._told: dict[str, Completed] = {}
+        self._together = True
         self.missing: dict[str, str] = {}
+
+    def prepare(self, *modules: ModuleType) -> None:
+        """Ask the facts of these modules with one command. Once that did not come to an end, one
+        fact hangs: the rest is asked fact by fact."""
+        left = self._end - self._clock.monotonic()
+        facts = [fact for fact in _facts(*modules) if fact.name not in ALONE]
+        if self._together and left > 0:
+            self._told = ask_together(self._host, facts, min(EACH, left))
+            self._together = bool(self._told)
 
     def ask(self, fact: Fact[Value], otherwise: Value) -> Value:
         """The fact's value; ``otherwise`` (an empty one) when it is missing."""
+        done = self._told.pop(fact.name, None)
         left = self._end - self._clock.monotonic()
-        if left <= 0:
+        if done is None and left <= 0:
             self.missing[fact.name] = f"not asked: the host took more than {DEADLINE:.0f} s"
             return otherwise
-        reply = ask(self._host, fact, min(EACH, left))
+        reply = judged(fact, done) if done else ask(self._host, fact, min(EACH, left))
         self._keep(reply)
         self._meter.advance(text=fact.question)
         if reply.value is None:
@@ -79,7 +96,8 @@ def discover(
     with track(report, f"discover {host.name}", len(FACTS) + len(urls), Unit.ITEMS) as meter:
         survey = Survey(host, folder, clock, meter)
         found = SourceHost(name=host.name, address=address, taken=clock.now())
-        for part in (_system, _storage, _network, _hardware, _software):
+        for part, modules in PARTS:
+            survey.prepare(*modules)
             found = found.model_copy(update=part(survey))
         answers = tuple(_page(survey, web, meter, url) for url in urls)
         return found.model_copy(
@@ -221,3 +239,12 @@ def _page(survey: Survey, web: Web, meter: Meter, url: str) -> Page | None:
         sha256=hashlib.sha256(answer.body).hexdigest(),
         excerpt=clean(answer.body[:4096].decode("utf-8", "replace"), 300),
     )
+
+
+PARTS: tuple[tuple[Callable[[Survey], dict[str, object]], tuple[ModuleType, ...]], ...] = (
+    (_system, (system,)),
+    (_storage, (storage, sets)),
+    (_network, (network,)),
+    (_hardware, (hardware,)),
+    (_software, (software,)),
+)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from core.errors import OutsideFailed
-from core.ports import Host
+from core.ports import Completed, Host
 
 Value = TypeVar("Value")
 
@@ -63,6 +63,11 @@ def ask(host: Host, fact: Fact[Value], timeout: float) -> Reply[Value]:
     except OutsideFailed as problem:
         host.run(("true",), timeout=min(timeout, 20.0))
         return Reply(fact, None, problem.message, "", -1)
+    return judged(fact, done)
+
+
+def judged(fact: Fact[Value], done: Completed) -> Reply[Value]:
+    """What a host answered as the fact's value, or why it is none."""
     if len(done.stdout) > fact.limit:
         return Reply(fact, None, f"{len(done.stdout)} bytes of output are no answer", "", done.code)
     text = mask(done.text)

