@@ -77,8 +77,9 @@ class SshHost:
         self, command: tuple[str, ...], stdin: bytes, timeout: float, deadline: float
     ) -> Completed:
         ready = self._prepared(command)
-        transport = self.connected()
-        with transport.open_session(timeout=min(timeout, self._timeout)) as channel:
+        within = min(timeout, self._timeout)
+        transport = self.connected(within)
+        with transport.open_session(timeout=within) as channel:
             exchange = Exchange(channel, ready, self._login.password, self._name, deadline)
             done = exchange.run(command, stdin)
         self._entered = True
@@ -139,11 +140,11 @@ class SshHost:
         if self._jump is not None:
             self._jump.close()
 
-    def connected(self) -> paramiko.Transport:
-        """The live connection, made anew when it is gone."""
+    def connected(self, within: float = 0.0) -> paramiko.Transport:
+        """The live connection, made anew when it is gone, each step in so many seconds."""
         if self._transport is None or not self._transport.is_active():
             self.close()
-            self._transport = self._connect()
+            self._transport = self._connect(within or self._timeout)
         return self._transport
 
     def _prepared(self, argv: tuple[str, ...]) -> Prepared:
@@ -166,16 +167,16 @@ class SshHost:
     def _failed(self, text: str, hint: str = "") -> OutsideFailed:
         return OutsideFailed(text, hint=hint, where=self._name)
 
-    def _connect(self) -> paramiko.Transport:
+    def _connect(self, within: float) -> paramiko.Transport:
         login = self._login
         transport = None
         try:
-            self._banner, plain = banner(self._socket())
+            self._banner, plain = banner(self._socket(within))
             self._algorithms = chosen(self._banner, login.algorithms)
             transport = paramiko.Transport(plain)  # type: ignore[arg-type]
-            transport.banner_timeout = transport.auth_timeout = self._timeout
+            transport.banner_timeout = transport.auth_timeout = within
             _offer(transport, self._algorithms, pinned_kinds(login, self._name))
-            transport.start_client(timeout=self._timeout)
+            transport.start_client(timeout=within)
             check_host_key(login, transport.get_remote_server_key(), self._name)
             self._authenticate(transport)
             transport.set_keepalive(KEEPALIVE)
@@ -190,7 +191,7 @@ class SshHost:
     def _greeting(self) -> None:
         """Learn the server's version."""
         try:
-            self._banner, plain = banner(self._socket())
+            self._banner, plain = banner(self._socket(self._timeout))
             plain.close()
         except (paramiko.SSHException, OSError, EOFError) as fault:
             raise self._no_connection(fault) from fault
@@ -231,16 +232,16 @@ class SshHost:
             f"{login.user}@{login.address} does not accept the key {login.key}", hint
         )
 
-    def _socket(self) -> "socket.socket | paramiko.Channel":
+    def _socket(self, within: float) -> "socket.socket | paramiko.Channel":
         login = self._login
         if self._jump is not None:
             place = (login.address, login.port)
-            channel = self._jump.connected().open_channel(
-                "direct-tcpip", place, ("127.0.0.1", 0), timeout=self._timeout
+            channel = self._jump.connected(within).open_channel(
+                "direct-tcpip", place, ("127.0.0.1", 0), timeout=within
             )
-            channel.settimeout(self._timeout)
+            channel.settimeout(within)
             return channel
-        plain = socket.create_connection((login.address, login.port), timeout=self._timeout)
+        plain = socket.create_connection((login.address, login.port), timeout=within)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD * 1000)
         return plain
 
@@ -249,7 +250,7 @@ def host_key(login: Login, name: str, timeout: float = 20.0) -> paramiko.PKey:
     """The key a host shows to anybody; for pinning only, with a person's consent."""
     host = SshHost(name, login, timeout=timeout)
     try:
-        said, plain = banner(host._socket())
+        said, plain = banner(host._socket(timeout))
         transport = paramiko.Transport(plain)  # type: ignore[arg-type]
         try:
             _offer(transport, chosen(said, login.algorithms), ())

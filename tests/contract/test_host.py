@@ -1,5 +1,6 @@
 """What every Host promises, asked of the fake, of this machine, and of a real sshd."""
 
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -216,6 +217,17 @@ def test_a_dead_port_is_a_failure(server: Server) -> None:
     login = replace(server.login, port=1)
     with pytest.raises(OutsideFailed, match=r"no SSH connection to 127\.0\.0\.1 port 1"):
         SshHost("dead", login, timeout=3).run(("true",))
+
+
+def test_a_server_that_does_not_greet_is_given_up_when_the_command_has_no_time_left(
+    server: Server,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        login = replace(server.login, port=mute.getsockname()[1])
+        start = time.monotonic()
+        with pytest.raises(OutsideFailed, match="no SSH connection"):
+            SshHost("mute", login, timeout=120).run(("true",), timeout=1)
+    assert time.monotonic() - start < 60  # far from what a connection may take otherwise
 
 
 def test_a_host_behind_another_is_reached_through_it(server: Server) -> None:
