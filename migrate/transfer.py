@@ -20,7 +20,7 @@ from migrate.limits import OutsideHours
 from migrate.moment import look
 from migrate.plan import DiskPlan, Plan, Quiesce
 from migrate.times import timed
-from migrate.transfer_pass import Outcome
+from migrate.transfer_order import Outcome
 from migrate.transfer_reread import verify
 from migrate.transfer_wire import python_of
 from migrate.transfer_work import DEFAULTS, Options, Work, opened

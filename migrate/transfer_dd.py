@@ -315,6 +315,7 @@ def _program(remote: Remote) -> dict[str, Any]:
     names.update(
         Device=lambda path: Disk(remote, path),
         FORKS=False,
+        SCHEDSTAT="",
         politely=lambda: None,
         areas=areas,
         TASK=TASK,

@@ -10,41 +10,16 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from core.errors import OutsideFailed
-from migrate.limits import Limits
-from migrate.moment import Moment
 from migrate.transfer_index import Index, Place
 from migrate.transfer_manifest import Manifest
+from migrate.transfer_order import Order
+from migrate.transfer_sums import WIDTH
 from migrate.transfer_wire import CHUNK, HEADER, LIMIT, Frame, Kind, Session
 
 AHEAD = 1024 * 1024 * 1024  # of the disk: the short digests of that take 128 KiB
 STEP = 1024 * CHUNK
 SHORT = 8
 STRIPE = 256 * 1024 * 1024
-
-
-class Order(Protocol):
-    """What a lane must know of the pass."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def start(self) -> int: ...
-    @property
-    def rate(self) -> int: ...
-    @property
-    def codec(self) -> str: ...
-    @property
-    def workers(self) -> int: ...
-    @property
-    def slowdown(self) -> float: ...
-    @property
-    def limits(self) -> Limits: ...
-    @property
-    def moment(self) -> Moment | None: ...
-    @property
-    def direct(self) -> bool: ...
 
 
 class Hub(Protocol):
@@ -179,6 +154,7 @@ class Lane:
             offer=int(self._hub.index is not None),
             views=views,
             direct=int(order.direct),
+            quick=int(order.quick),
         )
         self._reader.send(Kind.CREDIT, offset=self._hub.window)
 
@@ -239,17 +215,17 @@ class Lane:
         self._hub.pass_on(self, frame, self._hub.manifest.zeros(frame.length), b"")
 
     def _same(self, frame: Frame) -> None:
-        """Equal chunks, told by one digest over theirs: those between them are neither in use nor
-        in the manifest."""
+        """Equal chunks, told by one digest over theirs, or over their checksums: those between
+        them are neither in use nor in the manifest."""
         self._advance(frame)
-        manifest = self._hub.manifest
-        digests = self._known(frame.offset, frame.length)
+        manifest, quick = self._hub.manifest, self._hub.order.quick
+        digests = (self._summed if quick else self._known)(frame.offset, frame.length)
         found = hashlib.new(manifest.algorithm, digests, usedforsecurity=False).digest()
         if found != frame.payload:
             manifest.withdraw(frame.offset, frame.length)
             manifest.sync()
             raise self._reader.failed("it calls chunks unchanged that are not")
-        self.chunks += len(digests) // manifest.width
+        self.chunks += len(digests) // (WIDTH if quick else manifest.width)
         self._owed += len(frame.head) + len(frame.payload)
         if self._owed > CHUNK:
             self.pay(self._owed)
@@ -266,6 +242,14 @@ class Lane:
                 chunks[number] = self._copied.get(offset + number * CHUNK, chunk)
             self._copied.pop(offset + number * CHUNK, None)
         return b"".join(chunk for chunk in chunks if chunk != manifest.none)
+
+    def _summed(self, offset: int, length: int) -> bytes:
+        """The checksums of a span's known chunks."""
+        sums, none = self._hub.manifest.shorts(offset, length, SHORT, quick=True), bytes(WIDTH)
+        if none not in sums:
+            return sums
+        chunks = (sums[at : at + WIDTH] for at in range(0, len(sums), WIDTH))
+        return b"".join(chunk for chunk in chunks if chunk != none)
 
     def _offered(self, frame: Frame) -> None:
         """Chunks that the reader would send: those that the writer finds at its side it need not.
@@ -334,7 +318,7 @@ class Lane:
             length = min(STEP, whole - told)
             payload = b""
             if any(self._own(told, told + length)):
-                payload = manifest.shorts(told, length, SHORT)
+                payload = manifest.shorts(told, length, SHORT, quick=self._hub.order.quick)
             self._reader.send(Kind.MANIFEST, payload, told, length)
             told += length
 

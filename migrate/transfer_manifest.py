@@ -13,6 +13,7 @@ from pathlib import Path
 
 from core.errors import BadDocument
 from core.state import sync_directory
+from migrate.transfer_sums import WIDTH, Sums
 from migrate.transfer_wire import CHUNK
 
 VERSION = 1
@@ -27,7 +28,10 @@ ANEW = (
 
 class Manifest:
     """The digests of one disk, in a sparse file. A digest of zeros means: never written. One of
-    ones: withdrawn, and not known either."""
+    ones: withdrawn, and not known either. ``sums`` are checksums of the same chunks; None when
+    those of an earlier pass are not there."""
+
+    sums: Sums | None = None
 
     def __init__(self, path: Path, size: int, algorithm: str) -> None:
         self.path, self.size, self.algorithm = path, size, algorithm
@@ -49,7 +53,9 @@ class Manifest:
             os.fsync(file.fileno())
         beside.replace(path)
         sync_directory(path.parent)
-        return cls(path, size, algorithm)
+        manifest = cls(path, size, algorithm)
+        manifest.sums = Sums.create(_beside(path), manifest.count)
+        return manifest
 
     @classmethod
     def open(cls, path: Path) -> "Manifest":
@@ -66,13 +72,17 @@ class Manifest:
             manifest.close()
             text = "the manifest is of another version or cut short"
             raise BadDocument(text, hint=ANEW, where=str(path))
+        manifest.sums = Sums.open(_beside(path), manifest.count)
         return manifest
 
     def close(self) -> None:
-        """Give up the file; harmless when repeated."""
+        """Give up the files; harmless when repeated."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        if self.sums is not None:
+            self.sums.close()
+            self.sums = None
 
     def get(self, offset: int, length: int) -> bytes:
         """The digests of the chunks from ``offset`` on, joined; zeros where none is known."""
@@ -86,8 +96,11 @@ class Manifest:
         count = -(-length // CHUNK) * self.width
         return os.pread(self._file, count, HEAD + offset // CHUNK * self.width)
 
-    def put(self, offset: int, digests: bytes) -> None:
-        """Digests of consecutive chunks, whose data is on the target's disk."""
+    def put(self, offset: int, digests: bytes, sums: bytes = b"") -> None:
+        """Digests of consecutive chunks, whose data is on the target's disk, and the checksums of
+        the same, where they are known."""
+        if self.sums is not None:
+            self.sums.put(offset, sums or bytes(len(digests) // self.width * WIDTH))
         os.pwrite(self._file, digests, HEAD + offset // CHUNK * self.width)
 
     def withdraw(self, offset: int, length: int) -> None:
@@ -151,12 +164,20 @@ class Manifest:
     def _zero(self, length: int) -> bytes:
         return hashlib.new(self.algorithm, bytes(length), usedforsecurity=False).digest()
 
-    def shorts(self, offset: int, length: int, short: int) -> bytes:
-        """The first bytes of the digests from ``offset`` on; nothing when none is known."""
+    def shorts(self, offset: int, length: int, short: int, *, quick: bool) -> bytes:
+        """The first bytes of the digests from ``offset`` on, or ``quick`` the checksums; nothing
+        when none is known."""
+        if quick and self.sums is not None:
+            sums = self.sums.get(offset, length)
+            return sums if any(sums) else b""
         digests, width = self.get(offset, length), self.width
         if digests.count(0) == len(digests):
             return b""
         return b"".join(digests[at : at + short] for at in range(0, len(digests), width))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".sums")
 
 
 class Journal:

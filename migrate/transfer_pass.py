@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from core.errors import OutsideFailed, Problem
 from core.progress import Meter, Report, Unit, track
 from core.quantities import duration, size
-from migrate.limits import UNLIMITED, Limits
-from migrate.moment import Moment
 from migrate.transfer_index import Index, Place
 from migrate.transfer_lane import Lane
 from migrate.transfer_manifest import Journal, Manifest
+from migrate.transfer_order import Order, Outcome
+from migrate.transfer_sums import WIDTH, zeros
 from migrate.transfer_wire import CHUNK, Frame, Kind, Session
 
 WINDOW = 48 * 1024 * 1024
@@ -27,57 +27,18 @@ STALL = 1800.0  # seconds without a sign of life
 BLANK = 16 * 1024 * 1024  # zeros asked for at once
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to do with which disk."""
-
-    kind: str
-    device: str
-    start: int = 0
-    rate: int = 0
-    compress: bool = False
-    room: int = 2**63  # bytes that the pool can still take for this file
-    pool: str = ""
-    blank: bool = False  # the target may hold old data where nothing is used
-    workers: int = 0  # processes at the source; 0: as many as it has processors, at most 4
-    slowdown: float = 4.0  # how many times slower than it could for a busy disk's sake; 0: never
-    limits: Limits = UNLIMITED
-    moment: Moment | None = None
-    direct: bool = False  # the data goes from the source to the hypervisor without us
-
-    @property
-    def codec(self) -> str:
-        """What the reader is told."""
-        return "zlib" if self.compress else "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a pass came to; ``wire`` counts both directions of the source's connections, of which
-    ``direct`` led to the hypervisor; ``paused`` are seconds that the reader left to a busy disk."""
-
-    used: int
-    read: int
-    sent: int
-    wire: int
-    chunks: int
-    bad: int
-    seconds: float
-    areas: str
-    paused: float = 0.0
-    direct: int = 0
-
-
 @dataclass(slots=True)
 class _Sent:
     """A frame that the writer has not acknowledged yet. ``end`` is 0 where later frames may lie
-    before it."""
+    before it; ``data`` chunks of it get their checksums from the writer, zeros have theirs."""
 
     lane: Lane
     offset: int
     end: int
     digests: bytes
     cost: int
+    data: int = 0
+    sums: bytes = b""
     told: Callable[[bool], None] | None = None
 
 
@@ -167,8 +128,12 @@ class Pump:
         self._manifest.withdraw(frame.offset, frame.length)
         with self._passing:
             with self._lock:
-                end = frame.offset + frame.length
-                self._pending.append(_Sent(lane, frame.offset, end, digests, cost))
+                sent = _Sent(lane, frame.offset, frame.offset + frame.length, digests, cost)
+                if frame.kind is Kind.ZERO:
+                    sent.sums = zeros(frame.length)
+                else:
+                    sent.data = -(-frame.length // CHUNK)
+                self._pending.append(sent)
             self._writer.relay(frame.head, body)
 
     def copy(
@@ -178,7 +143,7 @@ class Pump:
         length = min(CHUNK, self._manifest.size - offset)
         self._manifest.withdraw(offset, length)
         with self._passing:
-            sent = _Sent(lane, offset, 0, digest, 0, told)
+            sent = _Sent(lane, offset, 0, digest, 0, data=1, told=told)
             with self._lock:
                 self._pending.append(sent)
                 self._copies.append(sent)
@@ -306,7 +271,7 @@ class Pump:
                 if frame.kind is not Kind.ACK:
                     raise self._writer.failed(f"{frame.kind.name} came where ACK should have")
                 self.alive = time.monotonic()
-                self._commit(frame.offset)
+                self._commit(frame.offset, frame.payload)
             if self._pending:
                 raise self._writer.failed("it did not acknowledge everything")
         except Problem as fault:
@@ -322,7 +287,9 @@ class Pump:
             sent.digests = b""
         sent.told(bool(frame.length))
 
-    def _commit(self, upto: int) -> None:
+    def _commit(self, upto: int, sums: bytes) -> None:
+        """What the writer has synced, with the checksums of all data in it."""
+        told = 0
         costs: dict[Lane, int] = {}
         while self._acknowledged < upto:
             with self._lock:
@@ -330,10 +297,13 @@ class Pump:
                     raise self._writer.failed("it acknowledges what was never sent")
                 sent = self._pending.popleft()
             self._acknowledged += 1
+            start, told = told, told + sent.data * WIDTH
             if sent.digests:
-                self._manifest.put(sent.offset, sent.digests)
+                self._manifest.put(sent.offset, sent.digests, sent.sums or sums[start:told])
             costs[sent.lane] = costs.get(sent.lane, 0) + sent.cost
             sent.lane.safe = max(sent.lane.safe, sent.end)
+        if told != len(sums):
+            raise self._writer.failed("it acknowledges other chunks than were sent")
         self._settle()
         self._manifest.sync()
         self._journal.add("upto", at=min(lane.safe for lane in self._lanes))

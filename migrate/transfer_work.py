@@ -17,7 +17,8 @@ from migrate.transfer_dd import reading
 from migrate.transfer_direct import Direct, routed
 from migrate.transfer_index import ALGORITHM, Index, path_of
 from migrate.transfer_manifest import WIDTHS, Journal, Manifest
-from migrate.transfer_pass import Order, Outcome, Pump
+from migrate.transfer_order import Order, Outcome
+from migrate.transfer_pass import Pump
 from migrate.transfer_speed import connections, readers, without_python
 from migrate.transfer_wire import Frame, Kind, Session, session
 
@@ -38,7 +39,7 @@ class Options:
     pool for chunks that it may hold already; ``limits`` bind live passes; ``direct`` is the way
     past the controller, if there is one. ``rehearsal``: the last pass is followed by no cutover;
     ``moment`` is what it reads then. ``rescue``: the source runs another system, and its disks are
-    at rest."""
+    at rest. ``quick``: a delta compares checksums, which the last pass never does."""
 
     rate: int = 0
     compress: bool = False
@@ -52,6 +53,7 @@ class Options:
     rehearsal: bool = False
     rescue: bool = False
     moment: Moment | None = None
+    quick: bool = True
 
 
 DEFAULTS = Options()
@@ -86,6 +88,7 @@ class Work:
             slowdown=options.slowdown,
             limits=options.limits if kind != "final" else UNLIMITED,
             moment=options.moment if kind == "final" else None,
+            quick=options.quick and kind == "delta" and self.manifest.sums is not None,
         )
         count = self._connections(kind, options)
         first, self.spare = self.spare, None

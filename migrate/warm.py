@@ -106,7 +106,9 @@ def warm(
 ) -> Warm:
     """Rounds until it is settled, at most ``most``; then the target reads itself back. A proof that
     was given is void. Raises UsageProblem before the first copy."""
-    options = replace(options, again=True)  # a replica that was finished is brought up to date
+    # A replica that was finished is brought up to date. Rounds tell how long the last pass will
+    # take, so they compare what that compares: digests.
+    options = replace(options, again=True, quick=False)
     if not _copied(plan, folder):
         raise UsageProblem(
             f"{plan.host} is not copied yet", hint=f"`groundlift migrate transfer {plan.host}`"

@@ -9,7 +9,9 @@ PCI = """
 test -d /sys/bus/pci || exit 0
 for d in /sys/bus/pci/devices/*; do
   n=${d##*/}; test -r $d/class || continue
-  for k in class vendor device; do printf '%s\\t%s\\t%s\\n' "$n" $k "`cat $d/$k`"; done
+  for k in class vendor device; do
+    v=; read -r v <$d/$k; printf '%s\\t%s\\t%s\\n' "$n" $k "$v"
+  done
   test -e $d/driver && printf '%s\\tdriver\\t%s\\n' "$n" "`readlink $d/driver`"
 done
 exit 0
@@ -19,7 +21,7 @@ test -d /sys/bus/usb || exit 0
 for d in /sys/bus/usb/devices/*; do
   n=${d##*/}; test -r $d/idVendor || continue
   for k in idVendor idProduct bDeviceClass; do
-    printf '%s\\t%s\\t%s\\n' "$n" $k "`cat $d/$k`"
+    v=; read -r v <$d/$k; printf '%s\\t%s\\t%s\\n' "$n" $k "$v"
   done
   for i in $d/*:*/bInterfaceClass; do
     test -r $i && printf '%s\\tinterface\\t%s\\n' "$n" "`cat $i`"

@@ -14,7 +14,7 @@ printf '%s\n' "$t" | sed -n '/ multipath /s/^/table\t/p; / linear /s/^/table\t/p
 dmsetup info -c --noheadings -o name,major,minor,uuid 2>/dev/null | sed 's/^ */info\t/'
 for d in /sys/block/*/dev; do
   n=${d%/dev}
-  test -r $d && printf 'device\t%s\t%s\n' "${n##*/}" "`cat $d`"
+  v=; test -r $d && read -r v <$d && printf 'device\t%s\t%s\n' "${n##*/}" "$v"
 done
 exit 0
 """

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from core.facts.fact import Fact, Unreadable, clean, number, path, records, rows, word
 from core.facts.machine import Disk, Filesystem, LogicalVolume, Partition, VolumeGroup
 
-# No udevadm on EL5: its serial numbers stay empty there, which no rule relies on.
+# No udevadm on EL5: its serial numbers stay empty there, which no rule relies on. And no `cat`
+# where `read` does: a process costs an old server more than its file.
 DISKS = """
 test -d /sys/block || exit 3
 for d in /sys/block/*; do
   n=${d##*/}
+  case $n in ram*|loop*|zram*|nbd*|fd*) continue ;; esac
   for k in size removable queue/logical_block_size queue/hw_sector_size device/vendor \
     device/model device/type; do
-    test -r $d/$k && printf '%s\\t%s\\t%s\\n' "$n" $k "`head -c 256 $d/$k | tr '\\n\\t' '  '`"
+    test -r $d/$k || continue
+    v=; IFS= read -r v <$d/$k; printf '%s\\t%s\\t%s\\n' "$n" $k "$v"
   done
   test -r /proc/ide/$n/media && printf '%s\\tmedia\\t%s\\n' "$n" "`cat /proc/ide/$n/media`"
   test -e $d/device/driver && printf '%s\\tdriver\\t%s\\n' "$n" "`readlink $d/device/driver`"
@@ -29,7 +32,7 @@ for p in /sys/block/*/*/start; do
   d=${p%/start}; n=${d##*/}; o=${d%/*}
   printf '%s\\tdisk\\t%s\\n' "$n" "${o##*/}"
   for k in start size partition; do
-    test -r $d/$k && printf '%s\\t%s\\t%s\\n' "$n" $k "`cat $d/$k`"
+    v=; test -r $d/$k && read -r v <$d/$k && printf '%s\\t%s\\t%s\\n' "$n" $k "$v"
   done
 done
 exit 0

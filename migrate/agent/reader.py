@@ -6,6 +6,7 @@ unused block in it taken as zeros, so the replica never gets what was deleted lo
 
 The manifest comes as the first bytes of each digest: enough to know that a chunk changed. That a
 run of chunks did not change is told by one digest over all of theirs, which the controller checks.
+A quick pass compares checksums instead, and tells a digest over those.
 """
 import os
 import struct
@@ -83,7 +84,7 @@ class Pass:
         self.used, self.sent, self.bad, self.took, self.serial = 0, 0, 0, 0, 0
         self.began, self.paid = ticks(), 0
         self.path, self.route = fields["device"], route
-        self.crew = Crew(link, device, self.new, count)
+        self.crew = Crew(link, device, self.new, count, fields.get("quick") == "1")
         self.codec = Codec(fields.get("codec", "raw"), self.crew.count)
 
     def listen(self, seconds):

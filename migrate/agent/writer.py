@@ -12,6 +12,7 @@ import zlib
 SYNC_BYTES = 16 * 1048576
 SYNC_SECONDS = 0.5
 SOURCES = 16  # other replicas that are held open
+UNKNOWN = struct.pack("8x")
 
 
 class Keeper:
@@ -27,6 +28,7 @@ class Keeper:
         self.new = hashes()[fields["hash"]]
         self.width = len(self.new().digest())
         self.wrote, self.safe, self.bytes = 0, 0, 0
+        self.sums = []  # of the data that is not acknowledged
         self.hurry, self.fault, self.reread = False, None, None
         self.sources = {}
         self.condition = threading.Condition()
@@ -46,10 +48,11 @@ class Keeper:
             if self.bytes < SYNC_BYTES and not self.hurry:
                 self.condition.wait(SYNC_SECONDS)
             upto, self.bytes, self.hurry = self.wrote, 0, False
+            sums, self.sums = self.sums, []
             self.condition.release()
             try:
                 self.replica.sync()
-                self.link.send(ACK, offset=upto)
+                self.link.send(ACK, NOTHING.join(sums), upto)
             except (IOError, OSError):
                 self.fault = self.replica.trouble(sys.exc_info()[1])
                 complain(self.link, str(self.fault), self.fault.number, **self.fault.more)
@@ -58,13 +61,15 @@ class Keeper:
             self.safe = upto
             self.condition.release()
 
-    def count(self, size):
+    def count(self, size, sums):
+        """A frame is written: its bytes to sync, and the checksums of its chunks of data."""
         if self.fault is not None:
             raise self.fault
         self.reread = None
         self.condition.acquire()
         self.wrote += 1
         self.bytes += size
+        self.sums.extend(sums)
         if self.bytes >= SYNC_BYTES or self.safe == self.wrote - 1:
             self.condition.notify()
         self.condition.release()
@@ -99,17 +104,20 @@ class Keeper:
         if length > len(ZEROS):
             raise Refused("a data frame is longer than any reader sends")
         digests, content = opened(codec, length, payload, self.width)
+        sums = []
         for number in range(len(digests)):
-            if self.new(content[number * CHUNK:(number + 1) * CHUNK]).digest() != digests[number]:
+            chunk = content[number * CHUNK:(number + 1) * CHUNK]
+            if self.new(chunk).digest() != digests[number]:
                 raise Refused("a chunk at %d does not have its hash: damaged on the way"
                               % (offset + number * CHUNK))
+            sums.append(summed(chunk))
         self.write(self.replica.put, offset, content)
-        self.count(length)
+        self.count(length, sums)
 
     def zero(self, codec, offset, length, payload):
         self.inside(offset, length)
         self.write(self.replica.blank, offset, length)
-        self.count(0)
+        self.count(0, [])
 
     def copy(self, codec, offset, length, payload):
         """A chunk that another replica of this pool may have: looked at, never believed."""
@@ -118,12 +126,12 @@ class Keeper:
             raise Refused("a copy frame is broken")
         digest, place = payload[:self.width], payload[self.width:self.width + 8]
         content = self.other(text(payload[self.width + 8:]), struct.unpack("!Q", place)[0], length)
-        done = 0
+        done, sums = 0, [UNKNOWN]
         if len(content) == length and self.new(content).digest() == digest:
             self.write(self.replica.put, offset, content)
-            done = length
+            done, sums = length, [summed(content)]
         self.link.send(COPIED, NOTHING, offset, done)
-        self.count(done)
+        self.count(done, sums)
 
     def other(self, name, offset, length):
         """Bytes of another replica, or of this one; none when they can't be had."""
@@ -177,6 +185,11 @@ class Keeper:
         return packed({
             "created": int(self.replica.created), "published": int(self.replica.published),
             "free": free, "allocated": allocated, "identity": self.replica.identity})
+
+
+def summed(chunk):
+    """What a quick pass compares: a one, and the CRC-32."""
+    return struct.pack("!II", 1, zlib.crc32(chunk) & 0xFFFFFFFF)
 
 
 def opened(codec, length, payload, width):

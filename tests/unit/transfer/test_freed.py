@@ -37,7 +37,7 @@ def test_what_was_never_acknowledged_and_then_freed_becomes_zeros(
     old = with_a_large_file(tmp_path)
     with monkeypatch.context() as patch:
 
-        def dead(pump: Pump, upto: int) -> None:
+        def dead(pump: Pump, upto: int, sums: bytes) -> None:
             raise OutsideFailed("the power is off")
 
         patch.setattr(Pump, "_commit", dead)
