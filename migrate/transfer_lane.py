@@ -79,7 +79,7 @@ class Lane:
     """A reader at work."""
 
     def __init__(self, hub: Hub, reader: Session, number: int) -> None:
-        self._hub, self._reader, self._number = hub, reader, number
+        self._hub, self.reader, self._number = hub, reader, number
         self._wake = threading.Condition()
         self._asked = threading.Event()  # a reader ignores a manifest that comes before its PASS
         self._position = hub.order.start  # of the reader, by its own word
@@ -100,7 +100,7 @@ class Lane:
         """The reader's frames, until its END."""
         self._ask()
         self._asked.set()
-        mapped = self._reader.expect(Kind.MAPPED)
+        mapped = self.reader.expect(Kind.MAPPED)
         self.areas = mapped.fields.get("areas", "")
         self.total = mapped.number("used")
         self._hub.mapped(self.total)
@@ -113,14 +113,15 @@ class Lane:
             Kind.BAD: self._unreadable,
             Kind.OFFER: self._offered,
         }
-        while (frame := self._reader.receive()).kind is not Kind.END:
+        width = self._hub.manifest.width
+        while (frame := self.reader.receive(width)).kind is not Kind.END:
             self._hub.alive = time.monotonic()
             self._hub.order.limits.check()
             if self._hub.order.moment is not None:
                 self._hub.order.moment.check()
             handler = handlers.get(frame.kind)
             if handler is None:
-                raise self._reader.failed(f"{frame.kind.name} came in the middle of a pass")
+                raise self.reader.failed(f"{frame.kind.name} came in the middle of a pass")
             handler(frame)
         self._clear(self._end, self._hub.manifest.size)
         self._last = frame
@@ -129,15 +130,15 @@ class Lane:
     def ended(self) -> Frame:
         """The reader's last word."""
         if self._last is None:
-            raise self._reader.failed("it did not come to an end")
+            raise self.reader.failed("it did not come to an end")
         return self._last
 
     def _ask(self) -> None:
         order, manifest = self._hub.order, self._hub.manifest
         final = order.kind == "final"
         polite = not final or order.moment is not None  # else the server stands still
-        views = order.moment.tell(self._reader, order.device) if order.moment else ""
-        self._reader.say(
+        views = order.moment.tell(self.reader, order.device) if order.moment else ""
+        self.reader.say(
             Kind.PASS,
             device=order.device,
             size=manifest.size,
@@ -156,18 +157,18 @@ class Lane:
             direct=int(order.direct),
             quick=int(order.quick),
         )
-        self._reader.send(Kind.CREDIT, offset=self._hub.window)
+        self.reader.send(Kind.CREDIT, offset=self._hub.window)
 
     def _advance(self, frame: Frame) -> int:
         """Check a frame's place; what lies between it and the last one is not used any more."""
         size, end = self._hub.manifest.size, frame.offset + frame.length
         whole = end == size or end % CHUNK == 0
         if frame.offset % CHUNK or frame.offset < self._end or not frame.length or not whole:
-            raise self._reader.failed("a frame has an impossible place")
+            raise self.reader.failed("a frame has an impossible place")
         if end > size:
-            raise self._reader.failed("a frame leads out of the disk")
+            raise self.reader.failed("a frame leads out of the disk")
         if self._foreign(frame.offset) or self._foreign(end - 1):
-            raise self._reader.failed("a frame lies in another connection's part")
+            raise self.reader.failed("a frame lies in another connection's part")
         self._clear(self._end, frame.offset)
         self._end = end
         return -(-frame.length // CHUNK)
@@ -193,11 +194,10 @@ class Lane:
 
     def _data(self, frame: Frame) -> None:
         count, width = self._advance(frame), self._hub.manifest.width
-        digests = frame.payload[: count * width]
-        if len(digests) != count * width:
-            raise self._reader.failed("a data frame is too short")
+        if len(frame.payload) != count * width:
+            raise self.reader.failed("a data frame is too short")
         self.chunks += count
-        self._hub.pass_on(self, frame, digests, frame.payload)
+        self._hub.pass_on(self, frame, frame.payload, frame.payload)
 
     def _direct(self, frame: Frame) -> None:
         """Data that went straight: its size and digests. The writer waits for this word."""
@@ -205,7 +205,7 @@ class Lane:
         size, digests = int.from_bytes(frame.payload[:4], "big"), frame.payload[4:]
         whole = len(digests) == count * width and len(digests) < size <= HEADER.size + LIMIT
         if not self._hub.order.direct or not whole:
-            raise self._reader.failed("it tells of data that went straight, and none should have")
+            raise self.reader.failed("it tells of data that went straight, and none should have")
         self.chunks += count
         self.straight += size
         self._hub.pass_on(self, frame, digests, frame.payload, size)
@@ -224,7 +224,7 @@ class Lane:
         if found != frame.payload:
             manifest.withdraw(frame.offset, frame.length)
             manifest.sync()
-            raise self._reader.failed("it calls chunks unchanged that are not")
+            raise self.reader.failed("it calls chunks unchanged that are not")
         self.chunks += len(digests) // (WIDTH if quick else manifest.width)
         self._owed += len(frame.head) + len(frame.payload)
         if self._owed > CHUNK:
@@ -256,14 +256,14 @@ class Lane:
         The answer tells for each whether it is wanted."""
         index, width, size = self._hub.index, self._hub.manifest.width, 8 + self._hub.manifest.width
         if index is None or not frame.payload or len(frame.payload) % size:
-            raise self._reader.failed("an offer that is none")
+            raise self.reader.failed("an offer that is none")
         offer = _Offer(self, frame.offset, len(frame.payload) // size)
         for number in range(offer.count):
             entry = frame.payload[number * size : (number + 1) * size]
             offset, digest = int.from_bytes(entry[:8], "big"), entry[8 : 8 + width]
             place = index.find(digest)
             if offset % CHUNK or not self._end <= offset < self._hub.manifest.size:
-                raise self._reader.failed("an offer has an impossible place")
+                raise self.reader.failed("an offer has an impossible place")
             if place is None or self._foreign(offset):
                 offer.settle(number, offset, b"")
             else:
@@ -272,7 +272,7 @@ class Lane:
     def answered(self, base: int, wanted: bytes, copied: dict[int, bytes]) -> None:
         """All chunks of an offer are looked for."""
         self._copied.update(copied)
-        self._reader.send(Kind.ANSWERED, wanted, base)
+        self.reader.send(Kind.ANSWERED, wanted, base)
 
     def _unreadable(self, frame: Frame) -> None:
         self.bad += 1
@@ -280,9 +280,9 @@ class Lane:
 
     def _moved(self, frame: Frame) -> None:
         if len(frame.payload) < 26:
-            raise self._reader.failed("a position frame is too short")
+            raise self.reader.failed("a position frame is too short")
         if frame.offset > self._hub.manifest.size:
-            raise self._reader.failed("a position leads out of the disk")
+            raise self.reader.failed("a position leads out of the disk")
         self.used = int.from_bytes(frame.payload[:8], "big")
         self.throttled, self.compressed = bool(frame.payload[24]), bool(frame.payload[25])
         with self._wake:
@@ -297,7 +297,7 @@ class Lane:
         if self.finished or self._hub.done:
             return
         try:
-            self._reader.send(Kind.CREDIT, offset=cost)
+            self.reader.send(Kind.CREDIT, offset=cost)
         except OutsideFailed:
             # A reader that said END waits for nothing; any other's silence is heard by relay.
             return
@@ -319,7 +319,7 @@ class Lane:
             payload = b""
             if any(self._own(told, told + length)):
                 payload = manifest.shorts(told, length, SHORT, quick=self._hub.order.quick)
-            self._reader.send(Kind.MANIFEST, payload, told, length)
+            self.reader.send(Kind.MANIFEST, payload, told, length)
             told += length
 
     def close(self) -> None:

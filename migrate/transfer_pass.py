@@ -123,7 +123,7 @@ class Pump:
     def pass_on(self, lane: Lane, frame: Frame, digests: bytes, body: bytes, cost: int = 0) -> None:
         """A frame of the reader goes to the writer as it came. ``cost`` in bytes, where the data
         itself goes another way."""
-        cost = cost or len(frame.head) + len(body)
+        cost = cost or len(frame.head) + len(body) + frame.rest
         self._order.limits.spend(cost, lambda: self.done)
         self._manifest.withdraw(frame.offset, frame.length)
         with self._passing:
@@ -134,7 +134,7 @@ class Pump:
                 else:
                     sent.data = -(-frame.length // CHUNK)
                 self._pending.append(sent)
-            self._writer.relay(frame.head, body)
+            self._writer.relay(frame.head, body, frame.rest, lane.reader)
 
     def copy(
         self, lane: Lane, offset: int, digest: bytes, place: Place, told: Callable[[bool], None]

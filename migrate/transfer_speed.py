@@ -1,6 +1,7 @@
 """How many connections to the source pay: one cipher stream fills one processor, not always the
 line. Measured with random bytes, before the first copy of a large disk."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,13 +22,15 @@ MOST = 8
 def readers(
     source: Host, count: int, report: Report = silent, first: Session | None = None
 ) -> Iterator[list[Session]]:
-    """So many readers on ``source``, one where dd does the reading; when all went well they part
-    in peace. ``first`` is one that runs already."""
+    """So many readers on ``source``, 0: as many as pay; one where dd does the reading. When all
+    went well they part in peace. ``first`` is one that runs already."""
     with ExitStack() as stack:
         found = [first or stack.enter_context(reading(source, report))]
-        if count > 1 and not without_python(found[0]):
-            more = (session(source, "reader") for _ in range(count - 1))
-            found += [stack.enter_context(reader) for reader in more]
+        if without_python(found[0]):
+            count = 1
+        found += stack.enter_context(_more(source, count - 1)) if count else ()
+        if not count:
+            _grow(source, found, stack)
         yield found
         for reader in found:
             reader.bye()
@@ -38,22 +41,32 @@ def without_python(reader: Session) -> bool:
     return reader.hello.python == "dd"
 
 
-def connections(source: Host) -> int:
-    """The number of connections from which on more of them bring nothing."""
-    best, rate = 1, 0.0
-    count = 1
-    while count <= MOST:
-        with readers(source, count) as found:
-            if without_python(found[0]):
-                return 1
-            now = _rate(found)
-            processors = found[0].hello.cpus
-        if count > 1 and now < PAYS * rate:
-            break
-        best, rate, count = count, now, count * 2
-        if count > processors:
-            break
-    return best
+@contextmanager
+def _more(source: Host, count: int) -> Iterator[list[Session]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(session(source, "reader")) for _ in range(count)]
+
+
+def _grow(source: Host, found: list[Session], stack: ExitStack) -> None:
+    """Twice as many readers, and again, while that makes the line quicker and leaves half of the
+    processors to those that hash and write. Those that measured do the work."""
+    most = _most(found[0])
+    rate = _rate(found) if most > 1 else 0.0
+    while 2 * len(found) <= most:
+        tried = stack.enter_context(ExitStack())
+        more = tried.enter_context(_more(source, len(found)))
+        now = _rate([*found, *more])
+        if now < PAYS * rate:
+            for reader in more:
+                reader.bye()
+            tried.close()
+            return
+        found += more
+        rate = now
+
+
+def _most(reader: Session) -> int:
+    return min(MOST, min(reader.hello.cpus, os.cpu_count() or 1) // 2)
 
 
 def _rate(found: list[Session]) -> float:

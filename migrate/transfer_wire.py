@@ -5,6 +5,8 @@ the digests of its data; what comes from an agent is checked before it is used.
 """
 
 import contextlib
+import fcntl
+import os
 import re
 import struct
 import threading
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib import resources
+from io import BufferedReader, BufferedWriter
 from typing import BinaryIO
 
 from core.errors import OutsideFailed
@@ -22,6 +25,7 @@ from core.ports import Channel, Host
 VERSION = 2
 CHUNK = 64 * 1024
 LIMIT = 4 * 1024 * 1024
+PIPE = 1024 * 1024
 HEADER = struct.Struct("!2sBBIQII")
 MAGIC = b"GL"
 NUMBER = re.compile(r"[0-9]{1,9}")
@@ -41,7 +45,9 @@ PYTHONS = (
 # The first of the interpreters that can run the agents: its name, or the agent itself at once.
 ABLE = 'if "$p" -c "import struct, zlib, threading, select, fcntl" 2>/dev/null; then'
 PROBE = f'for p in "$@"; do {ABLE} echo "$p"; exit 0; fi; done; exit 3'
-START = f'boot=$1; shift; for p in "$@"; do {ABLE} exec "$p" -u -c "$boot"; fi; done; exit 3'
+# glibc gives freed megabytes back to the kernel and takes them again, page fault by page fault.
+KEEP = "MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=16777216"
+START = f'boot=$1; shift; for p in "$@"; do {ABLE} {KEEP} exec "$p" -u -c "$boot"; fi; done; exit 3'
 NONE = 3
 # Exactly so many bytes, so that nothing of the first frame is swallowed; text-mode stdin would.
 BOOT = """import os
@@ -93,7 +99,8 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame; ``head`` and ``payload`` as they came, so that data can be passed on as is."""
+    """One frame; ``head`` and ``payload`` as they came, so that data can be passed on as is.
+    ``rest`` bytes of the payload have not been read yet: they are to be moved on next."""
 
     kind: Kind
     codec: int
@@ -101,6 +108,7 @@ class Frame:
     length: int
     payload: bytes
     head: bytes
+    rest: int = 0
 
     @property
     def fields(self) -> dict[str, str]:
@@ -140,6 +148,9 @@ class Session:
         self.received = self.sent = 0
         self.hello = Hello("", {})
         self.trouble: Mapping[str, str] = {}  # the fields of the agent's last ERROR
+        for pipe in (channel.stdin, channel.stdout):
+            with contextlib.suppress(OSError, TypeError):  # no pipe, no file
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)  # fewer, longer switches
 
     def greet(self) -> None:
         """Exchange versions."""
@@ -160,16 +171,36 @@ class Session:
         check = zlib.crc32(payload, zlib.crc32(head))
         self.relay(head + check.to_bytes(4, "big"), payload)
 
-    def relay(self, head: bytes, payload: bytes) -> None:
-        """Pass a frame on as it came."""
+    def relay(
+        self, head: bytes, payload: bytes, rest: int = 0, source: "Session | None" = None
+    ) -> None:
+        """Pass a frame on as it came; ``rest`` more bytes of it are still with ``source``."""
         try:
             with self._lock:
                 self._channel.stdin.write(head)
                 self._channel.stdin.write(payload)
                 self._channel.stdin.flush()
+                if source is not None and rest:
+                    source.move(rest, self._channel.stdin)
         except (OSError, ValueError) as fault:
             raise self.failed("the connection broke") from fault
-        self.sent += len(head) + len(payload)
+        self.sent += len(head) + len(payload) + rest
+
+    def move(self, count: int, sink: BinaryIO) -> None:
+        """What comes next goes to ``sink``, from pipe to pipe without passing through memory."""
+        source = self._channel.stdout
+        if not isinstance(source, BufferedReader) or not isinstance(sink, BufferedWriter):
+            sink.write(self._exactly(count))
+            return
+        first = self._exactly(min(count, len(source.peek()) or 1))
+        sink.write(first)
+        sink.flush()
+        count -= len(first)
+        while count:
+            moved = os.splice(source.fileno(), sink.fileno(), count)
+            if not moved:
+                raise self.failed("the connection ended")
+            count -= moved
 
     def say(self, kind: Kind, **fields: str | int) -> None:
         """A control frame of key=value lines."""
@@ -178,19 +209,21 @@ class Session:
         text = "".join(f"{key}={value}\n" for key, value in fields.items())
         self.send(kind, text.encode("utf-8", "surrogateescape"))
 
-    def receive(self) -> Frame:
-        """The next frame. An ERROR of the agent is raised, and so is every damage."""
+    def receive(self, width: int = 0) -> Frame:
+        """The next frame. An ERROR of the agent is raised, and so is every damage. With a ``width``
+        of digests only those are read of a data frame."""
         head = self._exactly(HEADER.size)
         magic, kind, codec, size, offset, length, check = HEADER.unpack(head)
         if magic != MAGIC or size > LIMIT or kind not in Kind._value2member_map_:
             raise self.failed("what arrived is no frame: the data was damaged on the way")
-        payload = self._exactly(size)
+        taken = min(size, -(-length // CHUNK) * width) if width and kind == Kind.DATA else size
+        payload = self._exactly(taken)
         found = zlib.crc32(head[:-4])
         if kind != Kind.DATA:
             found = zlib.crc32(payload, found)
         if found != check:
             raise self.failed("a frame was damaged on the way")
-        frame = Frame(Kind(kind), codec, offset, length, payload, head)
+        frame = Frame(Kind(kind), codec, offset, length, payload, head, size - taken)
         self.received += len(head) + size
         if frame.kind is Kind.ERROR:
             raise self.complaint(frame)

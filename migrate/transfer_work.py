@@ -19,7 +19,7 @@ from migrate.transfer_index import ALGORITHM, Index, path_of
 from migrate.transfer_manifest import WIDTHS, Journal, Manifest
 from migrate.transfer_order import Order, Outcome
 from migrate.transfer_pass import Pump
-from migrate.transfer_speed import connections, readers, without_python
+from migrate.transfer_speed import readers, without_python
 from migrate.transfer_wire import Frame, Kind, Session, session
 
 LARGE = 4 * 1024**3
@@ -97,6 +97,8 @@ class Work:
             routed(options.direct, found, self.writer, report) as straight,
             self._index(kind, options) as index,
         ):
+            if not count:
+                self.journal.add("connections", count=len(found))
             hints = index if index else None
             order = replace(order, direct=straight)
             pump = Pump(found, self.writer, self.manifest, self.journal, order, hints)
@@ -119,15 +121,14 @@ class Work:
             yield index
 
     def _connections(self, kind: str, options: Options) -> int:
-        """As told; else as was measured before the first copy, which is done for large disks. A
-        delta that follows one with little to send needs no second line, only its start."""
+        """As told; else as was measured before the first copy, which is done for large disks, and
+        is still to be done where it says 0. A delta that follows one with little to send needs no
+        second line, only its start."""
         if options.connections:
             return options.connections
         if self.disk.size < LARGE or (kind != "full" and self.journal.last_delta() < LITTLE):
             return 1
-        if kind == "full" and not self.journal.connections():
-            self.journal.add("connections", count=connections(self.source))
-        return self.journal.connections()
+        return self.journal.connections() or int(kind != "full")
 
     def publish(self) -> None:
         """The replica is proved: it gets its name."""

@@ -63,7 +63,8 @@ class Device:
     def full(self, offset, length):
         raw = self.plain(offset, length)
         while len(raw) < length:
-            more = self.plain(offset + len(raw), length - len(raw))
+            raw = whole(raw)
+            more = whole(self.plain(offset + len(raw), length - len(raw)))
             if not more:
                 return raw
             raw += more
@@ -91,7 +92,7 @@ class Device:
         for start, count in ((offset, half), (offset + half, length - half)):
             if count:
                 try:
-                    parts.append(self.full(start, count))
+                    parts.append(whole(self.full(start, count)))
                 except (IOError, OSError):
                     parts.append(self.bisect(start, count))
         return NOTHING.join(parts)

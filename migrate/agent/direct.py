@@ -38,18 +38,21 @@ class Direct:
         os.close(self.descriptor)
 
     def read(self, offset, length):
-        """Like pread; shorter only at the end. Whole sectors are read around what is asked."""
+        """Like pread; shorter only at the end. Whole sectors are read around what is asked. What
+        it returns holds until the next read."""
         parts, end = [], offset + length
         while offset < end:
             skip = offset % 512
             size, memory = self.fitting(end - offset + skip)
             self.file.seek(offset - skip)
             got = self.file.readinto(memory)
-            part = memory[skip:min(got, end - offset + skip)]
-            if not part:
+            count = min(got, end - offset + skip) - skip
+            if count <= 0:
                 break
-            parts.append(part)
-            offset += len(part)
+            if not parts and count == end - offset:
+                return cut(memory, skip, count)
+            parts.append(whole(cut(memory, skip, count)))
+            offset += count
             if got < size:
                 break
         return NOTHING.join(parts)

@@ -84,7 +84,11 @@ class Pass:
         self.used, self.sent, self.bad, self.took, self.serial = 0, 0, 0, 0, 0
         self.began, self.paid = ticks(), 0
         self.path, self.route = fields["device"], route
-        self.crew = Crew(link, device, self.new, count, fields.get("quick") == "1")
+        quick = fields.get("quick") == "1"
+        self.task = TASK
+        if quick and FORKS:  # most of it is told in few words
+            self.task = min(4 * TASK, STRIPE)
+        self.crew = Crew(link, device, self.new, count, quick)
         self.codec = Codec(fields.get("codec", "raw"), self.crew.count)
 
     def listen(self, seconds):
@@ -102,8 +106,8 @@ class Pass:
             seconds = 0
 
     def walk(self, extents):
-        for base, pieces in windows(extents, TASK):
-            end = min(base + TASK, self.device.size)
+        for base, pieces in windows(extents, self.task):
+            end = min(base + self.task, self.device.size)
             if end <= self.start or base // STRIPE % self.lanes != self.lane:
                 continue
             self.listen(0)
@@ -173,7 +177,7 @@ class Pass:
             width = len(self.new().digest())
             for kind, codec, offset, length, payload in records(body):
                 if kind == DATA:
-                    digests.append(struct.pack("!Q", offset) + payload[:width])
+                    digests.append(struct.pack("!Q", offset) + whole(payload[:width]))
         if not digests and not self.held:
             return None
         self.serial += 1
@@ -202,7 +206,7 @@ class Pass:
             if kind == DATA and wanted:
                 number += 1
                 if wanted[number - 1:number] == ZEROS[:1]:
-                    kind, payload = SAME, payload[:width]
+                    kind, payload = SAME, whole(payload[:width])
             if kind == DATA:
                 self.flush()
                 self.pay(len(payload) + HEADER_SIZE, length)

@@ -111,5 +111,5 @@ def straight(link, route, width, frame):
     """A data frame by the route; the controller gets its size and the digests."""
     payload, offset, length, codec = frame
     route.send(payload, offset, length, codec)
-    digests = payload[:-(-length // CHUNK) * width]
+    digests = whole(payload[:-(-length // CHUNK) * width])
     link.send(DIRECT, struct.pack("!I", HEADER_SIZE + len(payload)) + digests, offset, length)

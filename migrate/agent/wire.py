@@ -71,6 +71,25 @@ def unpacked(payload):
     return fields
 
 
+def viewer():
+    """cut(data, start, size): bytes that are looked at and not copied."""
+    try:
+        return getattr(__import__("__builtin__"), "buffer")
+    except ImportError:
+        look = getattr(__import__("builtins"), "memory" + "view")
+        return lambda data, start, size: look(data)[start:start + size]
+
+
+cut = viewer()
+
+
+def whole(view):
+    """What ``cut`` looks at, as bytes of its own."""
+    if isinstance(view, type(NOTHING)):
+        return view
+    return getattr(view, "tobytes", view.__str__)()
+
+
 def put(descriptor, data):
     """All of it."""
     while data:
@@ -110,10 +129,14 @@ class Link:
         check = zlib.crc32(head)
         if kind != DATA:
             check = zlib.crc32(payload, check)
-        frame = head + struct.pack("!I", check & 0xFFFFFFFF) + payload
+        head += struct.pack("!I", check & 0xFFFFFFFF)
         self.lock.acquire()
         try:
-            put(self.sink, frame)
+            if len(payload) > CHUNK:  # a call costs less than a copy of so much
+                put(self.sink, head)
+                put(self.sink, payload)
+            else:
+                put(self.sink, head + whole(payload))
         finally:
             self.lock.release()
 

@@ -16,6 +16,7 @@ SHORT = 8  # bytes of a digest that tell a changed chunk; the whole digest prove
 SUM = "!II"  # a one, and the CRC-32 of a chunk: what a quick pass compares
 FORKS = hasattr(os, "fork")
 SCHEDSTAT = "/proc/self/schedstat"
+SHORT_READ = 0.001  # seconds
 TRIAL = 2  # beside RAW and ZLIB: send raw, but compress one chunk to see what it would bring
 ORDER = "!QQBBHH"  # base, end, codec, whether each chunk is told alone, pieces, short digests
 ANSWER = "!IQIIIIII"  # size, used, read bytes, reads, µs reading, raw, compressed, µs compressing
@@ -48,13 +49,13 @@ def masked(raw, base, pieces, start, end):
     """The bytes from start to end, where ``raw`` begins at base; zeros outside the pieces."""
     for first, last in pieces:
         if first <= start and end <= last:
-            return raw[start - base:end - base]
+            return cut(raw, start - base, end - start)
     parts, at = [], start
     for first, last in pieces:
         first, last = max(first, start), min(last, end)
         if first < last:
             parts.append(ZEROS[:first - at])
-            parts.append(raw[first - base:last - base])
+            parts.append(whole(raw[first - base:last - base]))
             at = last
     parts.append(ZEROS[:end - at])
     return NOTHING.join(parts)
@@ -69,7 +70,7 @@ def bundle(pending, raw, base, pieces):
         if first < last:
             size = -(-(last - first) // 512)
             table.append(struct.pack("!HH", (first - start) // 512, size))
-            parts.append(raw[first - base:last - base])
+            parts.append(whole(raw[first - base:last - base]))
     head = [entry[2] for entry in pending] + [struct.pack("!H", len(table))] + table
     return NOTHING.join(head), NOTHING.join(parts)
 
@@ -84,6 +85,7 @@ class Queue:
             self.descriptor = os.open(SCHEDSTAT, os.O_RDONLY)
         except OSError:
             pass
+        self.before = self.waited()
 
     def waited(self):
         """Seconds so far; 0 where the kernel does not tell."""
@@ -94,6 +96,13 @@ class Queue:
             return int(os.read(self.descriptor, 128).split()[1]) / 1e9
         except (OSError, ValueError, IndexError):
             return 0.0
+
+    def without(self, seconds):
+        """What remains of the duration of a read; of a short one all does."""
+        if seconds < SHORT_READ:
+            return seconds
+        before, self.before = self.before, self.waited()
+        return max(0.0, seconds - (self.before - before))
 
 
 class Hand:
@@ -111,19 +120,20 @@ class Hand:
         flat = struct.unpack("!%dQ" % (2 * count), order[at:at + 16 * count])
         self.shorts = order[at + 16 * count:at + 16 * count + SHORT * shorts]
         pieces = [(flat[2 * i], flat[2 * i + 1]) for i in range(count)]
-        self.base, self.codec, self.records = base, codec, []
+        self.base, self.codec, self.records, self.size = base, codec, [NOTHING], 0
         self.used, self.reads, self.reading = 0, 0, 0.0
         self.raw, self.small, self.squeezing = 0, 0, 0.0
-        self.device.took = 0
+        self.device.took, self.run = 0, None
         for place, inside in windows(pieces, WINDOW):
             self.window(place, min(place + WINDOW, end), inside)
+        self.flush()
         for offset, length in self.device.bad:
             self.record(BAD, 0, offset, length)
         self.device.bad = []
-        body = NOTHING.join(self.records)
-        return struct.pack(
-            ANSWER, len(body), self.used, self.device.took, self.reads, int(self.reading * 1e6),
-            self.raw, self.small, int(self.squeezing * 1e6)) + body
+        self.records[0] = struct.pack(
+            ANSWER, self.size, self.used, self.device.took, self.reads, int(self.reading * 1e6),
+            self.raw, self.small, int(self.squeezing * 1e6))
+        return NOTHING.join(self.records)
 
     def record(self, kind, codec, offset, length, *parts):
         size = 0
@@ -131,16 +141,36 @@ class Hand:
             size += len(part)
         self.records.append(struct.pack(RECORD, kind, codec, offset, length, size))
         self.records.extend(parts)
+        self.size += RECORD_SIZE + size
+
+    def alike(self, kind, start, stop, digest):
+        """Equal chunks, or zeros: what follows each other is one record."""
+        run = self.run
+        if run is None or run[0] != kind or run[2] != start:
+            self.flush()
+            self.run = run = [kind, start, stop, []]
+        run[2] = stop
+        run[3].append(digest)
+
+    def flush(self):
+        if self.run is not None:
+            kind, start, stop, digests = self.run
+            self.run = None
+            self.record(kind, 0, start, stop - start, *digests)
 
     def window(self, base, end, pieces):
         first, last = pieces[0][0], min(pieces[-1][1], end)
         last = min(-(-last // 512) * 512, end)
-        began = ticks() - self.queue.waited()
+        began = ticks()
         raw = self.device.read(first, last - first)
-        self.reading += max(0, ticks() - self.queue.waited() - began)
+        self.reading += self.queue.without(max(0, ticks() - began))
         self.reads += 1
         if len(raw) != last - first:
             raise Refused("the disk became shorter")
+        self.sums = {}
+        if self.quick and pieces == [(base, end)] and self.same(raw, base, end):
+            self.used += end - base
+            return
         pending = []
         for start in range(base, end, CHUNK):
             stop = min(start + CHUNK, end)
@@ -152,6 +182,7 @@ class Hand:
                 self.used += min(other, stop) - max(one, start)
             kind, digest = self.judge(start, data)
             if kind == DATA:
+                self.flush()
                 if pending and (self.single or pending[-1][1] != start):
                     self.data(pending, raw, first, pieces)
                     pending = []
@@ -159,17 +190,34 @@ class Hand:
             else:
                 self.data(pending, raw, first, pieces)
                 pending = []
-                self.record(kind, 0, start, stop - start, digest)
+                self.alike(kind, start, stop, digest)
         self.data(pending, raw, first, pieces)
+
+    def same(self, raw, base, end):
+        """Whether all checksums of a window that is in use as a whole are as they were; if so, that
+        is noted."""
+        at, found = (base - self.base) // CHUNK * SHORT, []
+        for start in range(base, end, CHUNK):
+            self.sums[start] = self.summed(cut(raw, start - base, min(CHUNK, end - start)))
+            found.append(self.sums[start])
+        sums = NOTHING.join(found)
+        if sums != self.shorts[at:at + len(sums)]:
+            return False
+        self.alike(SAME, base, end, sums)
+        return True
+
+    def summed(self, data):
+        return struct.pack(SUM, 1, zlib.crc32(data) & 0xFFFFFFFF)
 
     def judge(self, start, data):
         size, at = len(data), (start - self.base) // CHUNK * SHORT
         known = self.shorts[at:at + SHORT]
         if self.quick and known != ZEROS[:SHORT]:
-            if known == struct.pack(SUM, 1, zlib.crc32(data) & 0xFFFFFFFF):
+            if known == (self.sums.get(start) or self.summed(data)):
                 return SAME, known
             known = NOTHING
-        if data[:512] == ZEROS[:512] and data == ZEROS[:size]:  # the copy of zeros costs, too
+        # most is told by the first sector; the comparison of all takes copies
+        if data[:512] == ZEROS[:512] and whole(data) == ZEROS[:size]:
             if size not in self.zero:
                 self.zero[size] = self.new(data).digest()
             kind, digest = ZERO, self.zero[size]
@@ -311,10 +359,13 @@ def work(source, sink, device, new, quick):
 
 
 def records(body):
-    """(kind, codec, offset, length, payload) of an answer."""
+    """(kind, codec, offset, length, payload) of an answer; of data the payload is a view."""
     at = 0
     while at < len(body):
         kind, codec, offset, length, size = struct.unpack(RECORD, body[at:at + RECORD_SIZE])
         at += RECORD_SIZE
-        yield kind, codec, offset, length, body[at:at + size]
+        payload = cut(body, at, size)
+        if kind != DATA:
+            payload = whole(payload)
+        yield kind, codec, offset, length, payload
         at += size

@@ -106,7 +106,7 @@ class Keeper:
         digests, content = opened(codec, length, payload, self.width)
         sums = []
         for number in range(len(digests)):
-            chunk = content[number * CHUNK:(number + 1) * CHUNK]
+            chunk = cut(content, number * CHUNK, min(CHUNK, length - number * CHUNK))
             if self.new(chunk).digest() != digests[number]:
                 raise Refused("a chunk at %d does not have its hash: damaged on the way"
                               % (offset + number * CHUNK))
@@ -173,7 +173,7 @@ class Keeper:
         for start in range(offset, offset + length, 4 * CHUNK):
             raw = self.reread(start, min(4 * CHUNK, offset + length - start))
             for at in range(0, len(raw), CHUNK):
-                digests.append(self.new(raw[at:at + CHUNK]).digest())
+                digests.append(self.new(cut(raw, at, min(CHUNK, len(raw) - at))).digest())
         self.link.send(DIGESTS, NOTHING.join(digests), offset, length)
 
     def publish(self, *_):
@@ -202,7 +202,10 @@ def opened(codec, length, payload, width):
         table = struct.unpack("!%dH" % (2 * pieces), payload[at + 2:at + 2 + 4 * pieces])
     except struct.error:
         raise Refused("a data frame is too short")
-    body = payload[at + 2 + 4 * pieces:]
+    at += 2 + 4 * pieces
+    if codec != ZLIB and table == (0, length // 512) and len(payload) - at == length:
+        return digests, cut(payload, at, length)  # all of it is used, as most is
+    body = payload[at:]
     if codec == ZLIB:
         try:  # one byte more than it may hold: a source that lies costs that, not all memory
             body = zlib.decompressobj().decompress(body, length + 1)

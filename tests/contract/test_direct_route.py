@@ -239,7 +239,7 @@ def test_data_that_is_not_what_was_told_is_refused(
         transfer_wire,
         "program",
         lambda role: plain(role).replace(
-            b"    digests = payload[:-(-length // CHUNK) * width]\n",
+            b"    digests = whole(payload[:-(-length // CHUNK) * width])\n",
             b"    digests = ZEROS[:-(-length // CHUNK) * width]\n",
         ),
     )

@@ -21,7 +21,7 @@ if sys.argv[3] == "buffered":
     device.direct = None
 marker, found = octets("MARKER-00"), -1
 for start in range(0, device.size, 1048576):
-    raw = device.read(start, min(1048576, device.size - start))
+    raw = whole(device.read(start, min(1048576, device.size - start)))
     if marker in raw:
         found = start + raw.index(marker)
 seen = []
@@ -33,7 +33,7 @@ for number in range(1, 6):
     out.close()
     if sys.argv[3] == "buffered":
         device.fresh()
-    seen.append(text(device.read(found - found % 512, 512)[found % 512:found % 512 + 9]))
+    seen.append(text(whole(device.read(found - found % 512, 512))[found % 512:found % 512 + 9]))
 print(" ".join(seen + [str(device.direct is not None)]))
 """
 

@@ -59,12 +59,16 @@ def test_a_pass_of_several_connections_goes_on_where_the_slowest_was(tmp_path: P
 
 def test_more_connections_are_taken_only_while_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer_speed, "SAMPLE", images.MIB)
-    assert transfer_speed.connections(LocalHost("old")) >= 1
+    with transfer_speed.readers(LocalHost("old"), 0) as found:
+        assert 1 <= len(found) <= max(1, found[0].hello.cpus // 2)
+    monkeypatch.setattr(transfer_speed, "_most", lambda _: 8)
+    with transfer_speed.readers(LocalHost("old"), 0) as found:
+        assert 1 <= len(found) <= 8
     rates = {1: 100.0, 2: 190.0, 4: 210.0, 8: 400.0}
     monkeypatch.setattr(transfer_speed, "_rate", lambda found: rates[len(found)])
-    with transfer_speed.readers(LocalHost("old"), 1) as (reader,):
-        processors = reader.hello.cpus
-    assert transfer_speed.connections(LocalHost("old")) == min(2, processors)
+    with transfer_speed.readers(LocalHost("old"), 0) as found:
+        assert len(found) == 2
+        assert all(reader.hello.python for reader in found)
 
 
 def test_what_the_last_delta_sent_tells_whether_the_next_needs_more_than_one(

@@ -2,6 +2,9 @@
 
 import contextlib
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -158,6 +161,24 @@ def test_a_throttled_pass_says_so_and_what_it_left_to_others(
     assert any("throttled: the disk is busy" in text for text in seen)
     assert paused("delta", 0) == 0
     assert paused("final", 3.0) == 0  # the server is down: nobody to wait for
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this kernel does not tell")
+def test_waiting_for_a_processor_does_not_count_as_a_busy_disk() -> None:
+    queue = images.agent()["Queue"]()  # type: ignore[operator]
+    assert queue.without(0.0005) == 0.0005
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as rival:
+            start, count = time.monotonic(), 0
+            while time.monotonic() - start < 0.8:
+                count += 1
+            taken = time.monotonic() - start
+            rival.kill()
+    finally:
+        os.sched_setaffinity(0, before)
+    assert 0 <= queue.without(taken) < 0.9 * taken
 
 
 def test_a_worker_that_dies_is_said_and_the_rest_follows(
