@@ -137,7 +137,7 @@ def compare(
         await_guest(guest, clock, meter)
     seconds = clock.monotonic() - begun
     with track(report, f"compare {plan.domain} with the source"):
-        comparison: Comparison = await_services(guest, before, clock, facts, uuid)
+        comparison: Comparison = await_services(guest, before, clock, facts, uuid, web)
     return Verified(
         where=where, seconds=round(seconds, 1), converted_sha256=converted,
         findings=judge(RULES, comparison), when=clock.now(),

@@ -2,6 +2,7 @@
 facts: the source's as discovered, and the guest's, taken when its services have come up.
 """
 
+import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from datetime import datetime
 
 from core.documents import Document
 from core.errors import Blocked, OutsideFailed
-from core.ports import Clock, Host
+from core.ports import Clock, Host, Web
 from core.progress import Meter
 from core.rules import Answer, Finding, Outcome, Rule, Severity, failed, passed, unknown
 from migrate.source import SourceHost
@@ -206,11 +207,14 @@ def await_guest(guest: Host, clock: Clock, meter: Meter, limit: float = BOOT) ->
 
 def await_services(
     guest: Host, before: SourceHost, clock: Clock, take: Callable[[], SourceHost],
-    expected: str, limit: float = SETTLE,
+    expected: str, web: Web, limit: float = SETTLE,
 ) -> Comparison:  # fmt: skip
-    """Facts of the guest, taken again while services are still coming up. A guest that boots on a
-    busy host may lose a connection or two: within the limit that is no verdict."""
+    """Facts of the guest once its pages answer as before, taken again while services are still
+    coming up. A guest that boots on a busy host may lose a connection or two: within the limit
+    that is no verdict."""
     end = clock.monotonic() + limit
+    while not _answering(before, web) and clock.monotonic() < end - limit / 4:
+        clock.sleep(1)
     while True:
         try:
             shown = guest.run(UUID, timeout=60).text
@@ -223,6 +227,16 @@ def await_services(
             if _settled(comparison) or clock.monotonic() > end:
                 return comparison
         clock.sleep(5)
+
+
+def _answering(before: SourceHost, web: Web) -> bool:
+    """Whether every page is as it was: cheap to ask, and behind it stand most services."""
+    try:
+        answers = [web.fetch(page.url) for page in before.pages]
+    except OutsideFailed:
+        return False
+    found = [(answer.status, hashlib.sha256(answer.body).hexdigest()) for answer in answers]
+    return found == [(page.status, page.sha256) for page in before.pages]
 
 
 def _settled(comparison: Comparison) -> bool:

@@ -1,10 +1,12 @@
 """Each rule of verification: what it lets pass, what it blocks, and what it can't know."""
 
+import hashlib
 from datetime import UTC, datetime
 
 import pytest
 
 from core.errors import OutsideFailed
+from core.ports import Fetched
 from core.rules import Answer, Finding, blockers, judge
 from migrate.source import Filesystem, Interface, Listener, Page, Service, SourceHost
 from migrate.verify import RULES, Comparison, await_services
@@ -117,8 +119,40 @@ class Ticking:
         self.seconds += seconds
 
 
+class Pages:
+    """What the server's page answers, in turn: nothing, or a body; the last one for ever."""
+
+    def __init__(self, *bodies: bytes | None) -> None:
+        self.bodies = list(bodies)
+
+    def fetch(self, url: str, *, timeout: float = 20.0, limit: int = 0) -> Fetched:
+        body = self.bodies.pop(0) if len(self.bodies) > 1 else self.bodies[0]
+        if body is None:
+            raise OutsideFailed(f"{url} does not answer")
+        return Fetched(200, body)
+
+
+def paged(body: bytes) -> SourceHost:
+    page = Page(url="http://10.77.0.50/", status=200, sha256=hashlib.sha256(body).hexdigest())
+    return HOST.model_copy(update={"pages": (page,)})
+
+
+def test_facts_are_not_asked_before_the_pages_answer_as_they_did() -> None:
+    before, clock, asked = paged(b"rows"), Ticking(), list[float]()
+    guest = FakeHost("guest", answers={"cat": answer(UUID)})
+
+    def take() -> SourceHost:
+        asked.append(clock.seconds)
+        return before
+
+    web = Pages(None, b"no database yet", b"rows")
+    await_services(guest, before, clock, take, UUID, web)
+    assert asked == [2.0]  # one second after each of the answers that were none
+
+
 def test_a_guest_that_is_still_booting_is_asked_again() -> None:
-    answers = [OutsideFailed("broke"), HOST.model_copy(update={"services": ()}), HOST]
+    before = paged(b"rows")
+    answers = [OutsideFailed("broke"), before.model_copy(update={"services": ()}), before]
 
     def take() -> SourceHost:
         seen = answers.pop(0)
@@ -127,8 +161,8 @@ def test_a_guest_that_is_still_booting_is_asked_again() -> None:
         return seen
 
     guest = FakeHost("guest", answers={"cat": answer(UUID)})
-    comparison = await_services(guest, HOST, Ticking(), take, UUID)
-    assert comparison.after == HOST
+    comparison = await_services(guest, before, Ticking(), take, UUID, Pages(b"rows"))
+    assert comparison.after == before
     assert answers == []
 
 
@@ -136,5 +170,6 @@ def test_a_guest_that_never_settles_is_judged_as_it_is_when_the_time_is_over() -
     dead = HOST.model_copy(update={"services": ()})
     guest = FakeHost("guest", answers={"cat": answer(UUID)})
     clock = Ticking()
-    assert await_services(guest, HOST, clock, lambda: dead, UUID, limit=60).after == dead
-    assert 60 < clock.seconds < 80
+    found = await_services(guest, HOST, clock, lambda: dead, UUID, Pages(b"error"), limit=60)
+    assert found.after == dead
+    assert 60 <= clock.seconds < 80
