@@ -128,7 +128,7 @@ def measure(
 def main() -> None:
     bed.alone()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="4G")
+    parser.add_argument("--size", default="8G")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--lines", default="uncapped,capped")
     parser.add_argument("--caches", default="cold,warm")

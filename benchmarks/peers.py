@@ -129,7 +129,7 @@ FIRST: dict[str, Peer] = {
     "dd|zstd|ssh": dd_zstd,
     "rsync": rsync,
     "virt-p2v path": p2v,
-    "same, AES-GCM": p2v_cipher,
+    "p2v by AES-GCM": p2v_cipher,
     "qemu-img": qemu_img,
     "partclone": partclone,
 }

@@ -3,8 +3,9 @@
 Every round runs each method once, in an order that turns; medians over --repeats rounds, for a cold
 and a warm cache of the source's disk, over a line as fast as this machine goes and over 1 Gbit/s
 with 50 ms. bed.py says what disk and line are. Read through a real sshd, every method with the
-same ssh, written to this machine's disk and synced. The last line is JSON: ``ratio`` is ours to
-virt-p2v's path, the worst over all conditions.
+same ssh and cipher but virt-p2v's path, which names none and gets ssh's first; written to this
+machine's disk and synced. The last line is JSON: ``ratio`` is ours to virt-p2v's path, the worst
+over all conditions, ``ratios_same_cipher`` to the same path with the others' cipher.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from tests.unit.transfer import estate, images
 from tests.unit.transfer.images import MIB
 
 OURS = "groundlift"
-P2V, RSYNC = "virt-p2v path", "rsync"
+P2V, GCM, RSYNC = "virt-p2v path", "p2v by AES-GCM", "rsync"
 
 
 @dataclass
@@ -104,7 +105,7 @@ def show(line: str, cache: str, table: dict[str, Runs]) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", default="1G")
+    parser.add_argument("--size", default="8G")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--lines", default="uncapped,capped")
     parser.add_argument("--caches", default="cold,warm")
@@ -150,6 +151,7 @@ def summary(results: dict[str, dict[str, Runs]], used: int, size: int) -> dict[s
         "ratio": max(ratios(P2V).values(), default=None),
         "ratio_rsync": max(ratios(RSYNC).values(), default=None),
         "ratios": ratios(P2V),
+        "ratios_same_cipher": ratios(GCM),
         "ratios_rsync": ratios(RSYNC),
         "ratios_dd": ratios("dd|ssh"),
         "seconds": {key: round(table[OURS].median, 2) for key, table in results.items()},

@@ -87,7 +87,7 @@ class Pass:
         quick = fields.get("quick") == "1"
         self.task = TASK
         if quick and FORKS:  # most of it is told in few words
-            self.task = min(4 * TASK, STRIPE)
+            self.task = min(2 * TASK, STRIPE)
         self.crew = Crew(link, device, self.new, count, quick)
         self.codec = Codec(fields.get("codec", "raw"), self.crew.count)
 
