@@ -93,11 +93,10 @@ def test_a_server_moves_into_the_cloud_though_its_controller_dies_at_every_stage
     folder = cloud / "migrate" / "web1"
     proof = json.loads((folder / "transfer.json").read_text())
     assert [disk["differing"] for disk in proof["disks"]] == [0]
-    # What the last passes sent went straight from the server to the hypervisor. The one after a kill
-    # may find nothing to send.
-    last = [
-        done for done in proof["disks"][0]["passes"] if done["kind"] == "final" and done["sent"]
-    ]
+    # What the last passes sent went straight from the server to the hypervisor. The one after a
+    # kill may find nothing to send.
+    passes = proof["disks"][0]["passes"]
+    last = [done for done in passes if done["kind"] == "final" and done["sent"]]
     assert last
     assert all(0 < done["direct"] <= done["wire"] for done in last)
     rehearsal = json.loads((folder / "verify.json").read_text())
