@@ -8,6 +8,7 @@ last line is JSON; ``ratio_rsync`` is the worst over all lines and caches.
 """
 
 import argparse
+import itertools
 import json
 import random
 import re
@@ -33,6 +34,11 @@ def metadata(disk: Disk, start: int) -> list[tuple[int, int]]:
     size = int(re.findall(r"Block size: +(\d+)", told)[0])
     kinds = "bitmap|Inode table|superblock|descriptors|GDT blocks|journal"
     found = re.findall(rf"(?:{kinds}) at (\d+)(?:-(\d+))?", told)
+    journal = images.run("debugfs", "-R", "blocks <8>", f"{disk.path}?offset={start}")
+    blocks = enumerate(sorted(int(block) for block in journal.decode().split()))
+    for _, run in itertools.groupby(blocks, lambda pair: pair[1] - pair[0]):
+        first, *rest = (block for _, block in run)
+        found.append((first, rest[-1] if rest else first))
     return [(start + int(a) * size, start + (int(b or a) + 1) * size) for a, b in found]
 
 

@@ -15,6 +15,8 @@ from migrate.transfer_wire import Kind, Session, session
 
 SAMPLE = 16 * 1024 * 1024  # bytes per connection
 PAYS = 1.3  # so much quicker must twice as many be
+TWICE = 1.7  # where they take processors from others
+QUICK = 100e6  # bytes per second of a connection that no delay holds up
 MOST = 8
 
 
@@ -48,15 +50,19 @@ def _more(source: Host, count: int) -> Iterator[list[Session]]:
 
 
 def _grow(source: Host, found: list[Session], stack: ExitStack) -> None:
-    """Twice as many readers, and again, while that makes the line quicker and leaves half of the
-    processors to those that hash and write. Those that measured do the work."""
-    most = _most(found[0])
-    rate = _rate(found) if most > 1 else 0.0
-    while 2 * len(found) <= most:
+    """Twice as many readers, and again, while that makes the line quicker. Half of the processors
+    are left to those that hash and write, unless delays hold the connections up: then twice as
+    many are nearly twice as quick. Those that measured do the work."""
+    half = _processors(found[0]) // 2
+    rate = _rate(found)
+    while 2 * len(found) <= MOST:
+        spare = 2 * len(found) <= half
+        if not spare and rate > QUICK * len(found):
+            return
         tried = stack.enter_context(ExitStack())
         more = tried.enter_context(_more(source, len(found)))
         now = _rate([*found, *more])
-        if now < PAYS * rate:
+        if now < (PAYS if spare else TWICE) * rate:
             for reader in more:
                 reader.bye()
             tried.close()
@@ -65,8 +71,9 @@ def _grow(source: Host, found: list[Session], stack: ExitStack) -> None:
         rate = now
 
 
-def _most(reader: Session) -> int:
-    return min(MOST, min(reader.hello.cpus, os.cpu_count() or 1) // 2)
+def _processors(reader: Session) -> int:
+    """Of the poorer side."""
+    return min(reader.hello.cpus, os.cpu_count() or 1)
 
 
 def _rate(found: list[Session]) -> float:

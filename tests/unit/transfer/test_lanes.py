@@ -57,18 +57,30 @@ def test_a_pass_of_several_connections_goes_on_where_the_slowest_was(tmp_path: P
     assert old.replica.read_bytes() == old.expected()
 
 
-def test_more_connections_are_taken_only_while_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer_speed, "SAMPLE", images.MIB)
-    with transfer_speed.readers(LocalHost("old"), 0) as found:
-        assert 1 <= len(found) <= max(1, found[0].hello.cpus // 2)
-    monkeypatch.setattr(transfer_speed, "_most", lambda _: 8)
-    with transfer_speed.readers(LocalHost("old"), 0) as found:
-        assert 1 <= len(found) <= 8
-    rates = {1: 100.0, 2: 190.0, 4: 210.0, 8: 400.0}
+@pytest.mark.parametrize(
+    ("processors", "rates", "expected"),
+    [
+        (16, {1: 100e6, 2: 190e6, 4: 210e6}, 2),  # one cipher stream fills one processor
+        (2, {1: 400e6}, 1),  # more would take what hashes
+        (2, {1: 40e6, 2: 80e6, 4: 110e6}, 2),  # a far line: its delay holds each of them up
+        (2, {1: 40e6, 2: 60e6}, 1),  # an old processor's cipher: two share it with the hashes
+        (8, {1: 40e6, 2: 80e6, 4: 160e6, 8: 200e6}, 4),
+    ],
+)
+def test_more_connections_are_taken_only_while_they_pay(
+    monkeypatch: pytest.MonkeyPatch, processors: int, rates: dict[int, float], expected: int
+) -> None:
+    monkeypatch.setattr(transfer_speed, "_processors", lambda _: processors)
     monkeypatch.setattr(transfer_speed, "_rate", lambda found: rates[len(found)])
     with transfer_speed.readers(LocalHost("old"), 0) as found:
-        assert len(found) == 2
+        assert len(found) == expected
         assert all(reader.hello.python for reader in found)
+
+
+def test_a_line_is_really_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer_speed, "SAMPLE", images.MIB)
+    with transfer_speed.readers(LocalHost("old"), 0) as found:
+        assert 1 <= len(found) <= transfer_speed.MOST
 
 
 def test_what_the_last_delta_sent_tells_whether_the_next_needs_more_than_one(
