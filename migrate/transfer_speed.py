@@ -15,7 +15,7 @@ from migrate.transfer_wire import Kind, Session, session
 
 SAMPLE = 16 * 1024 * 1024  # bytes per connection
 PAYS = 1.3  # so much quicker must twice as many be
-TWICE = 1.7  # where they take processors from others
+TWICE = 1.5  # where they take processors from others
 QUICK = 100e6  # bytes per second of a connection that no delay holds up
 MOST = 8
 
@@ -52,7 +52,7 @@ def _more(source: Host, count: int) -> Iterator[list[Session]]:
 def _grow(source: Host, found: list[Session], stack: ExitStack) -> None:
     """Twice as many readers, and again, while that makes the line quicker. Half of the processors
     are left to those that hash and write, unless delays hold the connections up: then twice as
-    many are nearly twice as quick. Those that measured do the work."""
+    many are half as quick again at least. Those that measured do the work."""
     half = _processors(found[0]) // 2
     rate = _rate(found)
     while 2 * len(found) <= MOST:
