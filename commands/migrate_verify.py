@@ -136,8 +136,10 @@ def compare(
     with track(report, f"boot {plan.domain} on {where}") as meter:
         await_guest(guest, clock, meter)
     seconds = clock.monotonic() - begun
-    with track(report, f"compare {plan.domain} with the source"):
-        comparison: Comparison = await_services(guest, before, clock, facts, uuid, web)
+    with track(report, f"compare {plan.domain} with the source") as meter:
+        comparison: Comparison = await_services(
+            guest, before, clock, facts, uuid, web, told=lambda text: meter.advance(0, text)
+        )
     return Verified(
         where=where, seconds=round(seconds, 1), converted_sha256=converted,
         findings=judge(RULES, comparison), when=clock.now(),

@@ -105,7 +105,7 @@ def fence(
         while silent < 3:
             source.close()
             try:
-                source.run(("true",), timeout=5)
+                source.run(("true",), timeout=10)
                 silent = 0
             except OutsideFailed:
                 silent += 1

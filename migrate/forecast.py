@@ -17,7 +17,7 @@ from migrate.plan import Plan
 from migrate.warm import Warm
 
 FILE = "forecast.json"
-SERVICE, MOUNT, SNAPSHOT, FENCE = 3.0, 1.0, 5.0, 20.0  # seconds, where nothing was measured
+SERVICE, MOUNT, SNAPSHOT, FENCE = 3.0, 1.0, 5.0, 35.0  # seconds, where nothing was measured
 
 _UNKNOWN = "not known before a rehearsal"
 Way = Literal["rehearse", "cutover"]

@@ -1,9 +1,9 @@
 """A CRC-32 per chunk beside the manifest's digests: what live passes compare.
 
-It costs a third of a digest on new processors and a tenth on old ones. Of the chunks that change,
-one in four thousand million keeps its CRC-32 and is missed; the last pass compares digests, so it
-finds that one. As no more than time depends on it, this file is not synced: what a crash loses of
-it is sent again.
+It costs a third of a digest, and less where the processor has no instructions for those. Of the
+chunks that change, one in four thousand million keeps its CRC-32 and is missed; the last pass
+compares digests, so it finds that one. As no more than time depends on it, this file is not
+synced: what a crash loses of it is sent again.
 """
 
 import os

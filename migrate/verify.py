@@ -207,13 +207,14 @@ def await_guest(guest: Host, clock: Clock, meter: Meter, limit: float = BOOT) ->
 
 def await_services(
     guest: Host, before: SourceHost, clock: Clock, take: Callable[[], SourceHost],
-    expected: str, web: Web, limit: float = SETTLE,
+    expected: str, web: Web, limit: float = SETTLE, told: Callable[[str], None] = lambda _: None,
 ) -> Comparison:  # fmt: skip
     """Facts of the guest once its pages answer as before, taken again while services are still
     coming up. A guest that boots on a busy host may lose a connection or two: within the limit
     that is no verdict."""
     end = clock.monotonic() + limit
     while not _answering(before, web) and clock.monotonic() < end - limit / 4:
+        told("waiting for its pages to answer as before")
         clock.sleep(1)
     while True:
         try:

@@ -22,7 +22,8 @@ def ask_together(host: Host, facts: Sequence[Fact[object]], timeout: float) -> d
         return {}
     parts = re.split(rb"\n%s ([0-9]{1,3})\n" % mark.encode(), done.stdout)
     errors = done.stderr.split(mark.encode() + b"\n")[:-1]
-    errors = [b""] * (len(facts) - len(errors)) + errors  # only the end of them is kept
+    count = len(parts) // 2
+    errors = ([b""] * count + errors)[-count:]  # only the end of them is kept
     return {
         fact.name: Completed(fact.argv, int(code), output, error)
         for fact, output, code, error in zip(facts, parts[0::2], parts[1::2], errors, strict=False)

@@ -13,7 +13,6 @@ import zlib
 TASK = 16 * CHUNK
 WINDOW = 4 * CHUNK
 SHORT = 8  # bytes of a digest that tell a changed chunk; the whole digest proves an equal one
-SUM = "!II"  # a one, and the CRC-32 of a chunk: what a quick pass compares
 FORKS = hasattr(os, "fork")
 SCHEDSTAT = "/proc/self/schedstat"
 SHORT_READ = 0.001  # seconds
@@ -198,7 +197,7 @@ class Hand:
         is noted."""
         at, found = (base - self.base) // CHUNK * SHORT, []
         for start in range(base, end, CHUNK):
-            self.sums[start] = self.summed(cut(raw, start - base, min(CHUNK, end - start)))
+            self.sums[start] = summed(cut(raw, start - base, min(CHUNK, end - start)))
             found.append(self.sums[start])
         sums = NOTHING.join(found)
         if sums != self.shorts[at:at + len(sums)]:
@@ -206,14 +205,11 @@ class Hand:
         self.alike(SAME, base, end, sums)
         return True
 
-    def summed(self, data):
-        return struct.pack(SUM, 1, zlib.crc32(data) & 0xFFFFFFFF)
-
     def judge(self, start, data):
         size, at = len(data), (start - self.base) // CHUNK * SHORT
         known = self.shorts[at:at + SHORT]
         if self.quick and known != ZEROS[:SHORT]:
-            if known == (self.sums.get(start) or self.summed(data)):
+            if known == (self.sums.get(start) or summed(data)):
                 return SAME, known
             known = NOTHING
         # most is told by the first sector; the comparison of all takes copies
@@ -284,7 +280,7 @@ class Crew:
                     os.close(member[2])
                 work(from_us, to_us, device, new, self.quick)
             except:
-                pass
+                pass  # the reader hears the end of the pipe and says so; its own code must not go on here
             os._exit(0)
         os.close(from_us)
         os.close(to_us)

@@ -187,11 +187,6 @@ class Keeper:
             "free": free, "allocated": allocated, "identity": self.replica.identity})
 
 
-def summed(chunk):
-    """What a quick pass compares: a one, and the CRC-32."""
-    return struct.pack("!II", 1, zlib.crc32(chunk) & 0xFFFFFFFF)
-
-
 def opened(codec, length, payload, width):
     """([digests], content) of a data frame; the content has zeros where nothing is used."""
     count = -(-length // CHUNK)
