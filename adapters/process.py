@@ -4,6 +4,7 @@ import contextlib
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,23 +42,34 @@ class Tail:
 
 
 class ProcessChannel:
-    """core.ports.Channel over a subprocess in its own process group."""
+    """core.ports.Channel over a subprocess in its own process group. ``given`` is a connection that
+    the command may take out of its standard error, which is a socket then."""
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], where: str) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        where: str,
+        given: socket.socket | None = None,
+    ) -> None:
         self._where, self._argv = where, tuple(argv)
+        self._errors, theirs = _standard_error(given)
         try:
             self._process = subprocess.Popen(
                 self._argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=theirs,
                 env=dict(environment),
                 start_new_session=True,
             )
         except OSError as fault:
+            os.close(self._errors)
             raise OutsideFailed(
                 f"can't start {self._argv[0]}: {fault.strerror}", where=where
             ) from fault
+        finally:
+            os.close(theirs)
         self._tail = Tail()
         # What to leave out of standard error when it is told: a remote shell's greetings.
         self.cleaned: Callable[[bytes], bytes] = bytes
@@ -111,26 +123,37 @@ class ProcessChannel:
             self.stdin.close()
         self.kill()
         self._drain.join(GRACE)
-        for pipe in (self.stdout, self._process.stderr):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        with contextlib.suppress(OSError):
+            self.stdout.close()
 
     def _read_errors(self) -> None:
-        pipe = self._process.stderr
-        if pipe is None:
-            return
-        with contextlib.suppress(OSError, ValueError):
-            while data := os.read(pipe.fileno(), TAIL):
+        try:
+            while data := os.read(self._errors, TAIL):
                 self._tail.add(data)
+        except OSError:
+            pass
+        finally:
+            os.close(self._errors)
+
+
+def _standard_error(given: socket.socket | None) -> tuple[int, int]:
+    """The end that is read, and the one that is written to."""
+    if given is None:
+        return os.pipe()
+    ours, theirs = socket.socketpair()
+    socket.send_fds(ours, [b"\0"], [given.fileno()])
+    return ours.detach(), theirs.detach()
 
 
 @contextmanager
 def started(
-    argv: Sequence[str], environment: Mapping[str, str], where: str
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    where: str,
+    given: socket.socket | None = None,
 ) -> Iterator[ProcessChannel]:
     """A running command; leaving the context ends it."""
-    channel = ProcessChannel(argv, environment, where)
+    channel = ProcessChannel(argv, environment, where, given)
     try:
         yield channel
     finally:

@@ -6,7 +6,6 @@ Host keys are pinned, always; a server is offered what its age needs and nothing
 
 import logging
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,21 +16,21 @@ import paramiko
 from adapters import shell
 from adapters.process import ProcessChannel, started
 from adapters.ssh_algorithms import SHA2, Algorithms, chosen, version
-from adapters.ssh_command import NOISE, NeedsTerminal, Prepared, prepared
+from adapters.ssh_begin import Beginning
+from adapters.ssh_command import NeedsTerminal, Prepared, prepared
 from adapters.ssh_exchange import Exchange
 from adapters.ssh_login import (
     Login,
-    banner,
     check_host_key,
     pinned_kinds,
     private_key,
 )
 from adapters.ssh_program import KEEPALIVE, environment, ssh_argv
+from adapters.ssh_socket import banner, connected, looked_at
 from core.errors import OutsideFailed
 from core.ports import Channel, Completed
 
 NO_ANSWER = "is the host on, its sshd running, and no firewall between?"
-DEAD = 60  # seconds without an answer to what was sent, after which a peer is taken for dead
 
 
 class SshHost:
@@ -93,32 +92,52 @@ class SshHost:
 
     @contextmanager
     def _stream(self, argv: tuple[str, ...]) -> Iterator[ProcessChannel]:
-        program = self.program()
         if not self._entered:
             self.run(("true",))  # learns whether sudo wants a terminal
         ready = self._prepared(argv)
         with (
+            self._plain() as plain,
             environment(self._login) as variables,
-            started((*program, ready.line), variables, self._name) as channel,
+            started((*self.program(plain), ready.line), variables, self._name, plain) as channel,
         ):
             channel.cleaned = ready.cleaned
+            beginning = Beginning(channel, ready, self._login.password, self._name, plain)
             try:
-                _begin(channel, ready, self._login.password, self._name, 3 * self._timeout)
+                beginning.wait(3 * self._timeout)
             except OutsideFailed:
                 self.connected()  # tells better what is wrong with a host key or a login
                 raise
             yield channel
 
-    def program(self) -> tuple[str, ...]:
-        """The ssh program with all that this host needs, but the command. What may be offered goes
-        by the server's greeting, so a connection of our own is not needed for it."""
+    @contextmanager
+    def _plain(self) -> Iterator[socket.socket | None]:
+        """The connection that the ssh program takes over; none where the way leads over another
+        machine. The server's greeting, which tells what may be offered, stays in it."""
+        if self._jump is not None:
+            yield None
+            return
+        try:
+            plain = connected(self._login.address, self._login.port, self._timeout)
+        except OSError as fault:
+            raise self._no_connection(fault) from fault
+        with plain:
+            try:
+                self._banner = looked_at(plain, self._timeout)
+            except (OSError, EOFError) as fault:
+                raise self._no_connection(fault) from fault
+            self._algorithms = chosen(self._banner, self._login.algorithms)
+            yield plain
+
+    def program(self, plain: socket.socket | None = None) -> tuple[str, ...]:
+        """The ssh program with all that this host needs, but the command; with ``plain`` it takes
+        that connection."""
         if not self._banner:
             self._greeting()
         via: tuple[str, ...] = ()
         if self._jump is not None:
             via = self._jump.program()
         pinned = pinned_kinds(self._login, self._name)
-        return ssh_argv(self._login, self._algorithms, pinned, via)
+        return ssh_argv(self._login, self._algorithms, pinned, via, ours=plain is not None)
 
     def read(self, path: str, limit: int = 16 * 1024 * 1024) -> bytes:
         """A file's content."""
@@ -241,9 +260,7 @@ class SshHost:
             )
             channel.settimeout(within)
             return channel
-        plain = socket.create_connection((login.address, login.port), timeout=within)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD * 1000)
-        return plain
+        return connected(login.address, login.port, within)
 
 
 def host_key(login: Login, name: str, timeout: float = 20.0) -> paramiko.PKey:
@@ -279,63 +296,6 @@ def _offer(transport: paramiko.Transport, algorithms: Algorithms, pinned: Iterab
     ):
         known = getattr(options, kind)
         setattr(options, kind, tuple(name for name in wanted if name in known))
-
-
-def _begin(
-    channel: ProcessChannel, ready: Prepared, password: str | None, name: str, timeout: float
-) -> None:
-    """Read up to the command's mark, answering sudo on the way."""
-    over = threading.Event()
-    answering = threading.Thread(
-        target=_answer, args=(channel, ready, password, over, timeout), daemon=True
-    )
-    answering.start()
-    noise = b""
-    try:
-        while not noise.endswith(ready.mark + b"\n"):
-            line = channel.stdout.readline(NOISE)
-            noise += line
-            if not line or len(noise) > NOISE:
-                over.set()
-                answering.join()
-                raise _not_begun(channel, ready, name, noise)
-    finally:
-        over.set()
-        answering.join()
-
-
-def _not_begun(channel: ProcessChannel, ready: Prepared, name: str, noise: bytes) -> OutsideFailed:
-    channel.close()
-    said = channel.tail.strip()
-    if ready.sudo or not said:
-        return ready.refused(name, noise, said)
-    return OutsideFailed(
-        f"the connection for data was not made: {said.decode('utf-8', 'backslashreplace')[-300:]}",
-        hint="the control connection was; see docs/ssh.md",
-        where=name,
-    )
-
-
-def _answer(
-    channel: ProcessChannel,
-    ready: Prepared,
-    password: str | None,
-    over: threading.Event,
-    timeout: float,
-) -> None:
-    deadline, answered = time.monotonic() + timeout, False
-    while not over.wait(0.02):
-        asked = ready.asked(channel.tail)
-        if asked == 1 and not answered and password is not None:
-            answered = True
-            channel.stdin.write(password.encode() + b"\n")
-            channel.stdin.flush()
-        elif asked and (not answered or asked > 1):
-            channel.kill()
-            return
-        if time.monotonic() > deadline:
-            channel.kill()
-            return
 
 
 def _close(transport: paramiko.Transport | None) -> None:

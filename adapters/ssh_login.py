@@ -1,6 +1,5 @@
 """How to get into a machine, and what proves that it is the one that was meant."""
 
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,46 +92,3 @@ def private_key(path: Path, name: str) -> paramiko.PKey:
             hint="make one with `ssh-keygen -t rsa -b 3072 -m PEM`: CentOS 6 reads no newer kind",
             where=name,
         ) from fault
-
-
-class Replayed:
-    """A socket whose first bytes were read already and are given once more."""
-
-    def __init__(self, plain: "socket.socket | paramiko.Channel", head: bytes) -> None:
-        self._plain, self._head = plain, head
-
-    @property
-    def _closed(self) -> bool:  # paramiko looks at it when its thread ends
-        return bool(getattr(self._plain, "_closed", getattr(self._plain, "closed", False)))
-
-    def recv(self, count: int) -> bytes:
-        """What was read before, then what comes."""
-        if self._head:
-            data, self._head = self._head[:count], self._head[count:]
-            return data
-        return self._plain.recv(count)
-
-    def send(self, data: bytes) -> int:
-        """As of a socket."""
-        return self._plain.send(data)
-
-    def settimeout(self, seconds: float | None) -> None:
-        """As of a socket."""
-        self._plain.settimeout(seconds)
-
-    def close(self) -> None:
-        """As of a socket."""
-        self._plain.close()
-
-
-def banner(plain: "socket.socket | paramiko.Channel") -> tuple[str, Replayed]:
-    """The server's version, which it tells before anything is agreed on."""
-    head, line = b"", b""
-    while not line.startswith(b"SSH-"):
-        line = b""
-        while not line.endswith(b"\n"):
-            byte = plain.recv(1)
-            if not byte or len(head) > 8192:
-                raise EOFError("it is no SSH server, or turned us away before its greeting")
-            head, line = head + byte, line + byte
-    return line.decode("ascii", "replace").strip(), Replayed(plain, head)

@@ -15,6 +15,7 @@ from pathlib import Path
 from adapters.process import ENVIRONMENT
 from adapters.ssh_algorithms import Algorithms
 from adapters.ssh_login import Login
+from adapters.ssh_socket import TAKES_OURS
 
 KEEPALIVE = 15
 PIPE = "GROUNDLIFT_ASKPASS"
@@ -25,9 +26,12 @@ def ssh_argv(
     algorithms: Algorithms | None = None,
     pinned: Iterable[str] = (),
     via: tuple[str, ...] = (),
+    *,
+    ours: bool = False,
 ) -> tuple[str, ...]:
-    """The ssh program with everything but the command. ``via`` is the jump host's own ssh."""
-    through: tuple[str, ...] = ()
+    """The ssh program with everything but the command. ``via`` is the jump host's own ssh; with
+    ``ours`` it takes a connection that was made for it."""
+    through = TAKES_OURS if ours else ()
     if via:
         forward = (*via[:1], "-W", f"{login.address}:{login.port}", *via[1:])
         through = ("-o", f"ProxyCommand={shlex.join(forward).replace('%', '%%')}")
