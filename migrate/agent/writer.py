@@ -59,6 +59,7 @@ class Keeper:
                 return
             self.condition.acquire()
             self.safe = upto
+            self.condition.notify()  # whoever flushes
             self.condition.release()
 
     def count(self, size, sums):
