@@ -6,6 +6,7 @@ Host keys are pinned, always; a server is offered what its age needs and nothing
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -39,6 +40,7 @@ class SshHost:
     def __init__(self, name: str, login: Login, *, timeout: float = 20.0) -> None:
         self._name, self._login, self._timeout = name, login, timeout
         self._transport: paramiko.Transport | None = None
+        self._alone = threading.RLock()  # connections are asked for by several threads
         self._jump = SshHost(name, login.jump) if login.jump else None
         self._banner, self._algorithms = "", chosen("", login.algorithms)
         self._terminal = False  # whether sudo wants one
@@ -92,8 +94,9 @@ class SshHost:
 
     @contextmanager
     def _stream(self, argv: tuple[str, ...]) -> Iterator[ProcessChannel]:
-        if not self._entered:
-            self.run(("true",))  # learns whether sudo wants a terminal
+        with self._alone:
+            if not self._entered:
+                self.run(("true",))  # learns whether sudo wants a terminal
         ready = self._prepared(argv)
         with (
             self._plain() as plain,
@@ -161,10 +164,11 @@ class SshHost:
 
     def connected(self, within: float = 0.0) -> paramiko.Transport:
         """The live connection, made anew when it is gone, each step in so many seconds."""
-        if self._transport is None or not self._transport.is_active():
-            self.close()
-            self._transport = self._connect(within or self._timeout)
-        return self._transport
+        with self._alone:
+            if self._transport is None or not self._transport.is_active():
+                self.close()
+                self._transport = self._connect(within or self._timeout)
+            return self._transport
 
     def _prepared(self, argv: tuple[str, ...]) -> Prepared:
         return prepared(argv, sudo=self._login.sudo, terminal=self._terminal)

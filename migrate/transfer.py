@@ -99,7 +99,7 @@ def copy(
         while True:
             try:
                 options.limits.check()
-                with opened(source, target, plan, folder, disk, options) as work:
+                with opened(source, target, plan, folder, disk, options, kind, report) as work:
                     if not work.published and not (
                         kind == "full" and work.journal.finished("full")
                     ):
@@ -210,7 +210,7 @@ def _prove(
 ) -> DiskResult:
     """The last pass and the comparison. A chunk that differs on the target is sent again: that
     happens when the controller lost its power between two writes, or the pool's disk is bad."""
-    with opened(source, target, plan, folder, disk, options) as work:
+    with opened(source, target, plan, folder, disk, options, "final", report) as work:
         repaired = 0
         for _ in range(ATTEMPTS):
             outcome = work.walk("final", options, report)

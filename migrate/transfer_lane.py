@@ -16,8 +16,8 @@ from migrate.transfer_order import Order
 from migrate.transfer_sums import WIDTH
 from migrate.transfer_wire import CHUNK, HEADER, LIMIT, Frame, Kind, Session
 
-AHEAD = 1024 * 1024 * 1024  # of the disk: the short digests of that take 128 KiB
-STEP = 1024 * CHUNK
+AHEAD = 8 * 1024**3  # of the disk: the short digests of that take 1 MiB
+STEP = 4096 * CHUNK
 SHORT = 8
 STRIPE = 256 * 1024 * 1024
 

@@ -181,6 +181,9 @@ class Pump:
             self._thread(lane.feed)
         try:
             self._watch(relays, report)
+            if not order.direct:  # else they may still be handing on what they sent
+                for reader in self._readers:
+                    reader.part()
             self._writer.send(Kind.FLUSH)
             while acknowledging.is_alive():
                 acknowledging.join(1.0)

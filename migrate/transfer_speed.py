@@ -2,12 +2,11 @@
 line. Measured with random bytes, before the first copy of a large disk."""
 
 import os
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from core.errors import Problem
+from core.beside import beside
 from core.ports import Host
 from core.progress import Report, silent
 from migrate.transfer_dd import reading
@@ -22,15 +21,16 @@ MOST = 8
 
 @contextmanager
 def readers(
-    source: Host, count: int, report: Report = silent, first: Session | None = None
+    source: Host, count: int, report: Report = silent, early: Sequence[Session] = ()
 ) -> Iterator[list[Session]]:
     """So many readers on ``source``, 0: as many as pay; one where dd does the reading. When all
-    went well they part in peace. ``first`` is one that runs already."""
+    went well they part in peace. ``early`` are those that run already."""
     with ExitStack() as stack:
-        found = [first or stack.enter_context(reading(source, report))]
+        found = list(early) or [stack.enter_context(reading(source, report))]
         if without_python(found[0]):
-            count = 1
-        found += stack.enter_context(_more(source, count - 1)) if count else ()
+            count, found = 1, found[:1]
+        if count > len(found):
+            found += stack.enter_context(_more(source, count - len(found)))
         if not count:
             _grow(source, found, stack)
         yield found
@@ -46,7 +46,7 @@ def without_python(reader: Session) -> bool:
 @contextmanager
 def _more(source: Host, count: int) -> Iterator[list[Session]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(session(source, "reader")) for _ in range(count)]
+        yield beside([lambda: stack.enter_context(session(source, "reader"))] * count)
 
 
 def _grow(source: Host, found: list[Session], stack: ExitStack) -> None:
@@ -78,23 +78,16 @@ def _processors(reader: Session) -> int:
 
 def _rate(found: list[Session]) -> float:
     """Bytes per second that all together bring."""
-    faults: list[Problem] = []
 
-    def take(reader: Session) -> None:
-        try:
+    def taking(reader: Session) -> Callable[[], None]:
+        def take() -> None:
             reader.send(Kind.PROBE, length=SAMPLE)
             left = SAMPLE
             while left > 0:
                 left -= len(reader.expect(Kind.PROBE).payload)
-        except Problem as fault:
-            faults.append(fault)
+
+        return take
 
     start = time.monotonic()
-    threads = [threading.Thread(target=take, args=(reader,), daemon=True) for reader in found]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if faults:
-        raise faults[0]
+    beside([taking(reader) for reader in found])
     return len(found) * SAMPLE / max(time.monotonic() - start, 1e-6)

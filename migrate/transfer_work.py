@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from core.beside import beside
 from core.errors import OutsideFailed
 from core.ports import Host
-from core.progress import Report
+from core.progress import Report, silent
 from migrate.limits import UNLIMITED, Limits
 from migrate.moment import Moment
 from migrate.plan import DiskPlan, Plan
@@ -19,7 +20,7 @@ from migrate.transfer_index import ALGORITHM, Index, path_of
 from migrate.transfer_manifest import WIDTHS, Journal, Manifest
 from migrate.transfer_order import Order, Outcome
 from migrate.transfer_pass import Pump
-from migrate.transfer_speed import readers, without_python
+from migrate.transfer_speed import readers
 from migrate.transfer_wire import Frame, Kind, Session, session
 
 LARGE = 4 * 1024**3
@@ -72,7 +73,7 @@ class Work:
     published: bool
     pool: str
     index: Path
-    spare: Session | None = None  # a reader that was asked for its hashes, and waits
+    early: list[Session]  # readers that were started beside the writer, and wait
 
     def walk(self, kind: str, options: Options, report: Report) -> Outcome:
         order = Order(
@@ -90,10 +91,10 @@ class Work:
             moment=options.moment if kind == "final" else None,
             quick=options.quick and kind == "delta" and self.manifest.sums is not None,
         )
-        count = self._connections(kind, options)
-        first, self.spare = self.spare, None
+        count = _connections(kind, options, self.disk, self.journal)
+        early, self.early = self.early, []
         with (
-            readers(self.source, count, report, first) as found,
+            readers(self.source, count, report, early) as found,
             routed(options.direct, found, self.writer, report) as straight,
             self._index(kind, options) as index,
         ):
@@ -120,16 +121,6 @@ class Work:
         with contextlib.closing(Index(self.index)) as index:
             yield index
 
-    def _connections(self, kind: str, options: Options) -> int:
-        """As told; else as was measured before the first copy, which is done for large disks, and
-        is still to be done where it says 0. A delta that follows one with little to send needs no
-        second line, only its start."""
-        if options.connections:
-            return options.connections
-        if self.disk.size < LARGE or (kind != "full" and self.journal.last_delta() < LITTLE):
-            return 1
-        return self.journal.connections() or int(kind != "full")
-
     def publish(self) -> None:
         """The replica is proved: it gets its name."""
         self.writer.send(Kind.PUBLISH)
@@ -137,22 +128,56 @@ class Work:
         self.journal.add("publish")
 
 
+def _connections(kind: str, options: Options, disk: DiskPlan, journal: Journal) -> int:
+    """As told; else as was measured before the first copy, which is done for large disks, and is
+    still to be done where it says 0. A delta that follows one with little to send needs no second
+    line, only its start."""
+    if options.connections:
+        return options.connections
+    if disk.size < LARGE or (kind != "full" and journal.last_delta() < LITTLE):
+        return 1
+    return journal.connections() or int(kind != "full")
+
+
+def _due(kind: str, options: Options, journal: Journal) -> bool:
+    """Whether there will be a pass of this kind, as far as is known before the writer runs."""
+    if not kind or (kind == "full" and journal.finished("full")):
+        return False
+    return options.again or not journal.published()
+
+
 @contextmanager
 def opened(
-    source: Host, target: Host, plan: Plan, folder: Path, disk: DiskPlan, options: Options
+    source: Host,
+    target: Host,
+    plan: Plan,
+    folder: Path,
+    disk: DiskPlan,
+    options: Options,
+    kind: str = "",
+    report: Report = silent,
 ) -> Iterator[Work]:
+    """One disk's agents and files. The readers for a pass of ``kind`` start beside the writer: a
+    far connection takes half a second."""
     name = disk.replica.removesuffix(".replica.raw")
     disks = folder / "disks"
     journal = Journal(disks / f"{name}.journal")
     try:
-        with session(target, "writer") as writer, contextlib.ExitStack() as stack:
-            spare = None
+        with contextlib.ExitStack() as stack:
             path = disks / f"{name}.manifest"
+            count = 0
+            if _due(kind, options, journal):
+                count = _connections(kind, options, disk, journal) or 1
+            writer, *early = beside(
+                [
+                    lambda: stack.enter_context(session(target, "writer")),
+                    *[lambda: stack.enter_context(reading(source, report))] * count,
+                ]
+            )
             algorithm = Manifest.open(path).algorithm if path.exists() else ""
             if algorithm not in writer.hello.hashes:
-                reader = stack.enter_context(reading(source))
-                algorithm = _choose(reader, writer)
-                spare = None if without_python(reader) else reader  # dd is said aloud by the pass
+                early = early or [stack.enter_context(reading(source))]
+                algorithm = _choose(early[0], writer)
             answer = _open(writer, plan, disk, journal, algorithm, again=options.again)
             manifest = _manifest(path, journal, disk.size, algorithm, answer.number("created"))
             identity = answer.fields.get("identity", "")
@@ -164,7 +189,7 @@ def opened(
                 index = path_of(folder, plan.pool, plan.pool_path)
                 yield Work(
                     *(source, writer, disk, manifest, journal, room, published),
-                    *(plan.pool_path, index, spare),
+                    *(plan.pool_path, index, early),
                 )
             finally:
                 manifest.close()

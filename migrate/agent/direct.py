@@ -11,7 +11,7 @@ import sys
 
 BLKFLSBUF = 0x1261
 DONTNEED = 4
-SIZES = (262144, 131072, 65536, 32768, 4096, 512)
+SIZES = (2097152, 1048576, 524288, 262144, 131072, 65536, 32768, 4096, 512)
 
 
 class Direct:
@@ -26,6 +26,7 @@ class Direct:
             self.file = getattr(__import__("io"), "FileIO")(self.descriptor, "rb", False)
             maker = getattr(__import__("mmap"), "mmap")
             self.buffers = [(size, maker(-1, size)) for size in SIZES]
+            self.positioned = getattr(os, "pre" + "adv", None)
             self.read(0, 4096)
         except (ImportError, AttributeError, TypeError, ValueError):
             self.close()
@@ -44,8 +45,7 @@ class Direct:
         while offset < end:
             skip = offset % 512
             size, memory = self.fitting(end - offset + skip)
-            self.file.seek(offset - skip)
-            got = self.file.readinto(memory)
+            got = self.into(memory, offset - skip)
             count = min(got, end - offset + skip) - skip
             if count <= 0:
                 break
@@ -57,8 +57,19 @@ class Direct:
                 break
         return NOTHING.join(parts)
 
+    def into(self, memory, offset):
+        if self.positioned is not None:
+            return self.positioned(self.descriptor, [memory], offset)
+        self.file.seek(offset)
+        return self.file.readinto(memory)
+
     def fitting(self, want):
-        """The largest buffer that is not larger than what is wanted; the rest may be read over."""
+        """The largest buffer that is not larger than what is wanted; the rest may be read over. A
+        Python that reads into a part of a buffer gets just that part."""
+        size, memory = self.buffers[0]
+        if self.positioned is not None and want <= size:
+            size = want + -want % 512
+            return size, cut(memory, 0, size)
         for size, memory in self.buffers:
             if size <= want or size == 512:
                 return size, memory

@@ -33,6 +33,8 @@ class Manifest:
         """The first bytes of the digests from start to end; zeros where nothing is known."""
         parts, at = [], start
         for first, last, payload in self.runs:
+            if first >= end:
+                break
             low, high = max(first, at), min(last, end)
             if payload and low < high:
                 parts.append(ZEROS[:(low - at) // CHUNK * SHORT])
@@ -50,6 +52,8 @@ class Manifest:
             return False
         at = start
         for first, last, payload in self.runs:
+            if at >= end:
+                break
             if first <= at < last:
                 low, high = at - first, min(last, end) - first
                 part = payload[low // CHUNK * SHORT:-(-high // CHUNK) * SHORT]
@@ -73,7 +77,8 @@ class Pass:
         self.start = int(fields.get("start", "0"))
         self.rate = int(fields.get("rate", "0"))
         self.lane, self.lanes = int(fields.get("lane", "0")), int(fields.get("lanes", "1"))
-        count = int(fields.get("workers", "0")) or min(processors(), 4)
+        # while one waits for the disk another one hashes
+        count = int(fields.get("workers", "0")) or min(2 * processors(), 4)
         self.calm = Calm(float(fields.get("slowdown", "0")))
         self.credit, self.manifest = 0, Manifest()
         self.offers = fields.get("offer") == "1"

@@ -95,6 +95,16 @@ def summed(data):
     return struct.pack("!II", 1, zlib.crc32(data) & 0xFFFFFFFF)
 
 
+def all_summed(data, crc32=zlib.crc32):
+    """The same of chunk after chunk."""
+    size = len(data)
+    found = []
+    for start in range(0, size, CHUNK):
+        found.append(1)
+        found.append(crc32(cut(data, start, min(CHUNK, size - start))) & 0xFFFFFFFF)
+    return struct.pack("!%dI" % len(found), *found)
+
+
 def put(descriptor, data):
     """All of it."""
     while data:

@@ -11,6 +11,8 @@ import sys
 import zlib
 
 TASK = 16 * CHUNK
+READ = 8 * CHUNK  # at once: workers read side by side, and a disk that turns goes to and fro
+GAP = 2 * CHUNK  # unused: read over rather than left out
 WINDOW = 4 * CHUNK
 SHORT = 8  # bytes of a digest that tell a changed chunk; the whole digest proves an equal one
 FORKS = hasattr(os, "fork")
@@ -42,6 +44,18 @@ def windows(extents, width):
             start = stop
     if pieces:
         yield base, pieces
+
+
+def stretches(pieces):
+    """Pieces that one read takes together."""
+    together = []
+    for first, last in pieces:
+        if together and first - together[-1][1] > GAP:
+            yield together
+            together = []
+        together.append((first, last))
+    if together:
+        yield together
 
 
 def masked(raw, base, pieces, start, end):
@@ -123,8 +137,9 @@ class Hand:
         self.used, self.reads, self.reading = 0, 0, 0.0
         self.raw, self.small, self.squeezing = 0, 0, 0.0
         self.device.took, self.run = 0, None
-        for place, inside in windows(pieces, WINDOW):
-            self.window(place, min(place + WINDOW, end), inside)
+        for place, near in windows(pieces, READ):
+            for inside in stretches(near):
+                self.stretch(inside, end)
         self.flush()
         for offset, length in self.device.bad:
             self.record(BAD, 0, offset, length)
@@ -157,7 +172,8 @@ class Hand:
             self.run = None
             self.record(kind, 0, start, stop - start, *digests)
 
-    def window(self, base, end, pieces):
+    def stretch(self, pieces, end):
+        """What one read brings, window by window."""
         first, last = pieces[0][0], min(pieces[-1][1], end)
         last = min(-(-last // 512) * 512, end)
         began = ticks()
@@ -166,8 +182,13 @@ class Hand:
         self.reads += 1
         if len(raw) != last - first:
             raise Refused("the disk became shorter")
+        for place, inside in windows(pieces, WINDOW):
+            self.window(raw, first, place, min(place + WINDOW, end), inside)
+
+    def window(self, raw, first, base, end, pieces):
         self.sums = {}
-        if self.quick and pieces == [(base, end)] and self.same(raw, base, end):
+        if self.quick and pieces == [(base, end)] and self.same(
+                cut(raw, base - first, end - base), base, end):
             self.used += end - base
             return
         pending = []
@@ -195,15 +216,15 @@ class Hand:
     def same(self, raw, base, end):
         """Whether all checksums of a window that is in use as a whole are as they were; if so, that
         is noted."""
-        at, found = (base - self.base) // CHUNK * SHORT, []
+        sums = all_summed(raw)
+        at = (base - self.base) // CHUNK * SHORT
+        if sums == self.shorts[at:at + len(sums)]:
+            self.alike(SAME, base, end, sums)
+            return True
         for start in range(base, end, CHUNK):
-            self.sums[start] = summed(cut(raw, start - base, min(CHUNK, end - start)))
-            found.append(self.sums[start])
-        sums = NOTHING.join(found)
-        if sums != self.shorts[at:at + len(sums)]:
-            return False
-        self.alike(SAME, base, end, sums)
-        return True
+            at = (start - base) // CHUNK * SHORT
+            self.sums[start] = sums[at:at + SHORT]
+        return False
 
     def judge(self, start, data):
         size, at = len(data), (start - self.base) // CHUNK * SHORT

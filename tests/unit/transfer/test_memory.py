@@ -63,7 +63,7 @@ class Watch:
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError, IndexError):
                 words = (place / "cmdline").read_bytes()
-                if b"'agent','exec'" in words and words.split(b"\0")[1] == b"-u":
+                if b"'agent','exec'" in words and words.split(b"\0")[1] == b"-ESu":
                     parent = int((place / "stat").read_text().rsplit(")", 1)[1].split()[1])
                     sizes = (place / "smaps_rollup").read_text().splitlines()
                     (size,) = (int(row.split()[1]) for row in sizes if row.startswith("Pss:"))

@@ -100,12 +100,12 @@ def test_compression_stops_when_the_line_got_quicker(agent: dict[str, object]) -
 def test_a_slow_line_is_noticed_and_compression_begins_by_itself(tmp_path: Path) -> None:
     files = tmp_path / "tree"
     files.mkdir()
-    (files / "text").write_bytes(b"the same old story\n" * 400_000)
-    old = estate.make(tmp_path, estate.disk(tmp_path, 24 * MIB, files=files))
+    (files / "text").write_bytes(b"the same old story\n" * 1_200_000)
+    old = estate.make(tmp_path, estate.disk(tmp_path, 48 * MIB, files=files))
     seen: list[str] = []
     (full,) = transfer.copy(
         *(old.source, old.target, old.plan, old.folder, "full"),
-        *(Options(rate=3 * MIB), lambda event: seen.append(event.text)),
+        *(Options(rate=6 * MIB), lambda event: seen.append(event.text)),
     )
     assert full.wire < 0.8 * full.used
     assert any("compressed" in text for text in seen)
@@ -134,7 +134,7 @@ class Reads:
     count = 0
 def slow(self, offset, length):
     Reads.count += 1
-    time.sleep({True: 0.002, False: 0.01}[Reads.count < 80])
+    time.sleep({True: 0.002, False: 0.01}[Reads.count < 40])
     return plain(self, offset, length)
 Device.full = slow
 """
