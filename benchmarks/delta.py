@@ -94,7 +94,9 @@ def synced(name: str, line: Line, disk: Disk, top: Path, runs: Runs) -> None:
 
 
 def prepare(cache: str, disk: Disk, top: Path) -> None:
-    """The source and both copies of it in memory, or on the disk alone."""
+    """The source and both copies of it in memory, or on the disk alone. Nothing that the changes
+    left to be written is written on a method's time."""
+    images.run("sync")
     copies = [top / "rsynced", *(top / "ours" / "pool").iterdir()]
     if cache == "warm":
         disk.warm()
