@@ -110,6 +110,8 @@ class SshHost:
             except OutsideFailed:
                 self.connected()  # tells better what is wrong with a host key or a login
                 raise
+            if plain is not None:
+                plain.close()  # it is the ssh program's alone: its end is the connection's
             yield channel
 
     @contextmanager

@@ -94,22 +94,16 @@ def looked_at(plain: socket.socket, within: float) -> str:
     """The server's version, left in the connection for whoever gets it."""
     deadline, seen = time.monotonic() + within, -1
     plain.setblocking(True)  # the ssh program shares this setting
-    while (left := deadline - time.monotonic()) > 0:
-        if not select.select([plain], [], [], left)[0]:
-            break
+    looking = select.poll()
+    looking.register(plain, select.POLLIN | select.POLLRDHUP)
+    while (left := deadline - time.monotonic()) > 0 and (found := looking.poll(left * 1000)):
         head = plain.recv(GREETING, socket.MSG_PEEK)
         for line in head.splitlines(keepends=True):
             if line.startswith(b"SSH-") and line.endswith(b"\n"):
                 return line.decode("ascii", "replace").strip()
-        if len(head) in (seen, GREETING) and _over(plain):
+        over = found[0][1] & ~select.POLLIN  # what was looked at stays readable for ever
+        if len(head) in (seen, GREETING) and (over or len(head) == GREETING):
             raise EOFError(NO_SERVER)
         seen = len(head)
         time.sleep(MOMENT)
     raise TimeoutError("timed out")
-
-
-def _over(plain: socket.socket) -> bool:
-    """Whether nothing more comes: what was looked at stays readable for ever."""
-    looking = select.poll()
-    looking.register(plain, select.POLLRDHUP)
-    return bool(looking.poll(0))

@@ -24,7 +24,7 @@ from migrate.transfer_speed import readers
 from migrate.transfer_wire import Frame, Kind, Session, session
 
 LARGE = 4 * 1024**3
-LITTLE = 1024**3  # bytes that one connection brings soon enough
+LITTLE = 64 * 1024**2  # bytes that one connection brings soon enough, be it a far one
 QUICK = 400  # MB per second
 WORKERS = 4  # as the reader has it
 HOLDS_DATA = "17"  # EEXIST

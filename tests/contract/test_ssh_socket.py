@@ -77,17 +77,30 @@ def test_who_says_nothing_is_waited_for_no_longer_than_that() -> None:
         looked_at(plain, 0.2)
 
 
-def test_one_connection_is_made_and_it_delays_nothing(server: Server) -> None:
+def connections(server: Server) -> int:
+    place = ("dst", f"127.0.0.1:{server.port}", "state", "established")
+    told = subprocess.run(("ss", "-tnH", *place), capture_output=True, text=True, check=True)
+    return len(told.stdout.splitlines())
+
+
+def test_one_connection_is_made_for_a_stream(server: Server) -> None:
     host = SshHost("sshd", server.login)
     with host.stream(("cat",)) as channel:
-        told = subprocess.run(
-            ("ss", "-tnoHi", "dst", f"127.0.0.1:{server.port}"), capture_output=True, text=True
-        ).stdout
-        assert told.count("ESTAB") == 1
+        assert connections(server) == 1
         channel.stdin.write(b"all of it")
         channel.stdin.close()
         assert channel.stdout.read() == b"all of it"
     host.close()
+
+
+def test_the_connection_ends_with_the_ssh_program(server: Server) -> None:
+    host = SshHost("sshd", server.login)
+    with host.stream(("cat",)) as channel:
+        channel.kill()
+        deadline = time.monotonic() + 10
+        while connections(server) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not connections(server)
 
 
 def test_streams_that_start_at_the_same_time_have_their_own(server: Server) -> None:
