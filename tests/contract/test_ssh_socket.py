@@ -78,7 +78,7 @@ def test_who_says_nothing_is_waited_for_no_longer_than_that() -> None:
 
 
 def connections(server: Server) -> int:
-    place = ("dst", f"127.0.0.1:{server.port}", "state", "established")
+    place = ("state", "established", "dst", f"127.0.0.1:{server.port}")
     told = subprocess.run(("ss", "-tnH", *place), capture_output=True, text=True, check=True)
     return len(told.stdout.splitlines())
 
