@@ -359,3 +359,9 @@ def test_in_its_rescue_system_a_source_is_at_rest_and_nothing_is_done_to_it(old:
     assert (held.rescue, held.boot) == (True, "boot-of-the-rescue-system")
     assert quiesce.release(old.source, old.folder, lambda _: None)
     assert old.source.done == [("sync",)]
+
+
+def test_one_read_takes_what_is_near_and_no_wide_gap() -> None:
+    near = [(0, 4096), (8192, 65536), (65536 + 131072, 65536 + 135168)]
+    far = [(65536 + 135168 + 131584, 400 * 1024)]
+    assert list(images.agent()["stretches"](near + far)) == [near, far]  # type: ignore[operator]
