@@ -6,5 +6,6 @@ Run by `python -I -S`, outside of the product's packages.
 
 import _socket as raw  # the module around it takes longer to load than all the rest
 
-control = raw.socket(raw.AF_UNIX, raw.SOCK_STREAM, 0, 2).recvmsg(1, 64)[1]
-raw.socket(raw.AF_UNIX, raw.SOCK_STREAM, 0, 1).sendmsg([b"\0"], control)
+if __name__ == "__main__":
+    control = raw.socket(raw.AF_UNIX, raw.SOCK_STREAM, 0, 2).recvmsg(1, 64)[1]
+    raw.socket(raw.AF_UNIX, raw.SOCK_STREAM, 0, 1).sendmsg([b"\0"], control)
