@@ -58,8 +58,9 @@ class Server(paramiko.ServerInterface):
         done = subprocess.run(["/bin/sh", "-c", command], capture_output=True)
         channel.sendall(done.stdout)
         channel.sendall_stderr(done.stderr)
-        channel.send_exit_status(done.returncode)
-        channel.close()
+        with suppress(EOFError, OSError):  # whoever has the code may leave at once
+            channel.send_exit_status(done.returncode)
+            channel.close()
 
 
 @contextmanager
