@@ -1,5 +1,6 @@
 """The time from the ssh program's start to the first word of the command itself."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -55,8 +56,9 @@ class Beginning:
             asked = self._ready.asked(self._channel.tail)
             if asked == 1 and not answered and self._password is not None:
                 answered = True
-                self._channel.stdin.write(self._password.encode() + b"\n")
-                self._channel.stdin.flush()
+                with contextlib.suppress(OSError, ValueError):  # who reads the mark hears of it
+                    self._channel.stdin.write(self._password.encode() + b"\n")
+                    self._channel.stdin.flush()
             elif asked and (not answered or asked > 1):
                 self._channel.kill()
                 return

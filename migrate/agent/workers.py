@@ -11,7 +11,7 @@ import sys
 import zlib
 
 TASK = 16 * CHUNK
-READ = 8 * CHUNK  # at once: workers read side by side, and a disk that turns goes to and fro
+READ = 8 * CHUNK  # at once: with more, a cold disk and the hashing wait for each other
 GAP = 2 * CHUNK  # unused: read over rather than left out
 WINDOW = 4 * CHUNK
 SHORT = 8  # bytes of a digest that tell a changed chunk; the whole digest proves an equal one
