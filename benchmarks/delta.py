@@ -1,8 +1,10 @@
-"""`make bench NAME=delta`: our second pass against rsync's, after the same changes.
+"""`make bench NAME=delta`: our deltas against rsync's, after the same changes.
 
 The disk and the line are those of transfer.py. Every round changes the disk as a running server
 does: for 8 GiB of disk 40 MB of used blocks overwritten in pieces of 64 KiB here and there, and
-10 MB of new files. Both then bring their own copy up to date, in turns first. ``wire_per_changed``
+10 MB of new files. Both then bring their own copy up to date, in turns first. Ours is a round of
+several, whose agents stay (`migrate transfer --pass delta --every`, `migrate warm`); with --alone a
+command of its own, which begins with the login as rsync does every time. ``wire_per_changed``
 counts all that crossed the line, headers included, against the 4 KiB blocks that are different. The
 last line is JSON; ``ratio_rsync`` is the worst over all lines and caches.
 """
@@ -12,17 +14,23 @@ import itertools
 import json
 import random
 import re
+import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from adapters.local import LocalHost
+from adapters.ssh import SshHost
 from benchmarks import bed, peers
 from benchmarks.bed import Disk, Line
 from benchmarks.transfer import OURS, RSYNC, Runs, check, ours, show
-from tests.unit.transfer import images
+from migrate.transfer import Rounds
+from tests.unit.transfer import estate, images
 from tests.unit.transfer.images import MIB
 
 BLOCK, PIECE = 4096, 65536
@@ -83,10 +91,28 @@ def difference(old: Path, new: Path) -> int:
     return total
 
 
-def synced(name: str, line: Line, disk: Disk, top: Path, runs: Runs) -> None:
+@contextmanager
+def deltas(line: Line, disk: Disk, root: Path, *, alone: bool) -> Iterator[Callable[[], object]]:
+    """What makes one delta of ours."""
+    if alone:
+        yield lambda: ours(line, disk, root, "delta")
+        return
+    plan = estate.plan(Path(disk.loop), root / "pool", disk.size)
+    source = SshHost("old", line.login)
+    try:
+        with Rounds(source, LocalHost("hv1"), plan, root / "state") as rounds:
+            rounds.go("delta")  # nothing has changed: it starts the agents
+            yield lambda: rounds.go("delta")
+    finally:
+        source.close()
+
+
+def synced(
+    name: str, delta: Callable[[], object], line: Line, disk: Disk, top: Path, runs: Runs
+) -> None:
     before, start = line.bytes(), time.monotonic()
     if name == OURS:
-        ours(line, disk, top / "ours", "delta")
+        delta()
     else:
         peers.rsync(line, disk, top / "rsynced")
     runs.seconds.append(time.monotonic() - start)
@@ -110,7 +136,7 @@ def prepare(cache: str, disk: Disk, top: Path) -> None:
 
 
 def measure(
-    line: Line, cache: str, disk: Disk, top: Path, seeds: range
+    delta: Callable[[], object], line: Line, cache: str, disk: Disk, top: Path, seeds: range
 ) -> tuple[dict[str, Runs], list[int]]:
     table, changed = {OURS: Runs(), RSYNC: Runs()}, []
     for seed in seeds:
@@ -122,7 +148,7 @@ def measure(
         new.unlink()
         for name in (OURS, RSYNC) if seed % 2 else (RSYNC, OURS):
             prepare(cache, disk, top)
-            synced(name, line, disk, top, table[name])
+            synced(name, delta, line, disk, top, table[name])
             last = f"{table[name].seconds[-1]:.2f} s, {table[name].wire[-1] / MIB:.1f} MiB"
             print(
                 f"{line.name} {cache} {seed}: {changed[-1] / MIB:.1f} MiB changed, {name} {last}",
@@ -140,6 +166,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--lines", default="uncapped,capped")
     parser.add_argument("--caches", default="cold,warm")
+    parser.add_argument("--alone", action="store_true")
     given = parser.parse_args()
     size = bed.bytes_of(given.size)
     results: dict[str, tuple[dict[str, Runs], list[int]]] = {}
@@ -147,21 +174,24 @@ def main() -> None:
         print("making the disk …", file=sys.stderr)
         with bed.disk(top, size) as disk, bed.source(top) as server:
             with bed.line("uncapped", server) as line:
-                ours(line, disk, top / "ours")
                 peers.rsync(line, disk, top / "rsynced")
-            used = check(disk, top / "ours", top)
             first = 0
             for name in given.lines.split(","):
                 with bed.line(name, server) as line:
+                    shutil.rmtree(top / "ours", ignore_errors=True)
+                    ours(line, disk, top / "ours")  # finds how many connections pay on this line
+                    used = check(disk, top / "ours", top)
                     for cache in given.caches.split(","):
                         seeds = range(first, first + given.repeats)
                         first += 100
-                        results[f"{name} {cache}"] = measure(line, cache, disk, top, seeds)
+                        with deltas(line, disk, top / "ours", alone=given.alone) as delta:
+                            found = measure(delta, line, cache, disk, top, seeds)
+                        results[f"{name} {cache}"] = found
     print(f"disk {size // MIB} MiB, {used // MIB} MiB in use, {given.repeats} rounds, medians")
     for name, (table, changed) in results.items():
         show(*name.split(), table)
         print(f"  changed: {statistics.median(changed) / MIB:.1f} MiB")
-    print(json.dumps(summary(results, used, size)))
+    print(json.dumps({"alone": given.alone, **summary(results, used, size)}))
 
 
 def summary(

@@ -13,6 +13,7 @@ import threading
 import time
 
 BLOCK = 256 * 1024
+GATHER = 0.0005  # seconds: as a network card gathers packets before it interrupts
 HELD = 64 * 1024 * 1024 // BLOCK  # blocks on the line at most
 
 
@@ -33,6 +34,7 @@ def pump(source: socket.socket, sink: socket.socket, delay: float) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(BLOCK):
             line.put((time.monotonic() + delay, data))
+            time.sleep(GATHER)
     line.put((time.monotonic() + delay, b""))
 
 

@@ -1,8 +1,10 @@
 """`groundlift migrate transfer`: copy the disks into the pool, live; the last pass at rest."""
 
+import itertools
 import math
 import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
@@ -11,13 +13,15 @@ from commands import rest
 from commands.access import rescue_option
 from commands.connect import Case, open_case, site_option
 from commands.console import progress
-from core.errors import UsageProblem
-from core.progress import Report
+from core.errors import OutsideFailed, UsageProblem
+from core.progress import Report, pause
 from core.quantities import MIB, duration, size
 from core.state import State, lock
 from migrate import quiesce
 from migrate.plan import Plan, read
-from migrate.transfer import DEFAULTS, Options, PassResult, Transfer, copy, finish
+from migrate.transfer import DEFAULTS, Options, PassResult, Rounds, Transfer, copy, finish
+
+NEAR = 900.0  # seconds between deltas over which connections stay
 
 
 def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
@@ -72,6 +76,14 @@ def _finite(_: click.Context, __: click.Parameter, value: float | None) -> float
 @click.option(
     "--relay", is_flag=True, help="Through this machine, even where a direct way is agreed."
 )
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.1, max=1440),
+    callback=_finite,
+    metavar="MINUTES",
+    help="For --pass delta: another one every so many minutes, until Ctrl-C.",
+)
+@click.option("--times", type=click.IntRange(min=1), help="For --every: end after so many.")
 @click.option("--again", is_flag=True, help="Go on with a transfer that was finished before.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -88,11 +100,18 @@ def transfer(
     slowdown: float,
     index: bool,
     relay: bool,
+    every: float | None,
+    times: int | None,
     again: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Copy HOST's disks to its hypervisor. Interrupted, the same command continues."""
+    if (every and kind != "delta") or (times and not every):
+        raise UsageProblem(
+            "--times needs --every" if times else "only deltas are repeated",
+            hint=f"`groundlift migrate transfer {host} --pass delta --every 30`",
+        )
     case = open_case(state, host, site_path)
     plan = read(case.folder)
     if dry_run:
@@ -109,6 +128,10 @@ def transfer(
         connections=connections, slowdown=slowdown, index=index, limits=case.limits(),
         rescue=case.rescue, direct=None if relay else case.direct(plan.hypervisor),
     )  # fmt: skip
+    if every:
+        with lock(case.folder / "lock", f"the migration of {host}"):
+            repeat(case, plan, options, 60 * every, times or 0, as_json=as_json)
+        return
     with lock(case.folder / "lock", f"the migration of {host}"), progress() as report:
         if kind == "final":
             with rest.told(case):
@@ -116,6 +139,11 @@ def transfer(
             click.echo(proof.model_dump_json(indent=2) if as_json else describe(proof))
             return
         results = live(case, plan, kind, options, report)
+    tell(results, as_json=as_json)
+
+
+def tell(results: tuple[PassResult, ...], *, as_json: bool) -> None:
+    """A pass over all disks, on stdout."""
     if as_json:
         click.echo("[" + ",\n".join(result.model_dump_json() for result in results) + "]")
     else:
@@ -132,6 +160,35 @@ def live(
     finally:
         source.close()
         target.close()
+
+
+def repeat(
+    case: Case, plan: Plan, options: Options, every: float, times: int, *, as_json: bool
+) -> None:
+    """A delta every so many seconds, 0 times: until it is stopped. After the first one a delta that
+    fails is told, and the next one comes in time. The caller holds the lock."""
+    source, target = case.source_host(), case.node_host(plan.hypervisor)
+    with Rounds(source, target, plan, case.folder, options) as rounds:
+        for number in itertools.count(1):
+            began = time.monotonic()
+            try:
+                with progress() as report:
+                    results = rounds.go("delta", report)
+                tell(results, as_json=as_json)
+            except OutsideFailed as fault:
+                rounds.rest()
+                if number == 1:
+                    raise
+                click.secho(f"error: {fault}", fg="red", err=True)
+                click.echo("  → the next delta goes on: what was copied is kept", err=True)
+            if number == times:
+                return
+            if every > NEAR:
+                rounds.rest()
+            left = max(0.0, began + every - time.monotonic())
+            begin = datetime.now() + timedelta(seconds=left)
+            with progress() as report:
+                pause(left, report, f"next delta at {begin:%H:%M:%S}")
 
 
 def prove(case: Case, plan: Plan, options: Options, report: Report) -> Transfer:

@@ -1,5 +1,6 @@
 """Progress as records. Stages report; somebody else decides how it looks."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,15 @@ class Meter:
     def emit(self, kind: Kind, text: str = "") -> None:
         """Report the present count as an event of ``kind``."""
         self._report(Event(kind, self._task, self.done, self.total, self._unit, text))
+
+
+def pause(seconds: float, report: Report, task: str) -> None:
+    """Wait, and show how long it will still last."""
+    end = time.monotonic() + seconds
+    with track(report, task, math.ceil(seconds)) as meter:
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(0.2, left))
+            meter.advance(max(0, math.ceil(seconds) - math.ceil(left) - meter.done))
 
 
 @contextmanager

@@ -15,31 +15,19 @@ from core.errors import OutsideFailed, UsageProblem
 from core.ports import Host
 from core.progress import Report, silent
 from core.state import publish_model
-from migrate import legs, past, quiesce
-from migrate.limits import OutsideHours
+from migrate import legs, quiesce
 from migrate.moment import look
 from migrate.plan import DiskPlan, Plan, Quiesce
 from migrate.times import timed
 from migrate.transfer_order import Outcome
 from migrate.transfer_reread import verify
+from migrate.transfer_rounds import PassResult, Rounds, refuse, take_back
+from migrate.transfer_speed import Readers
 from migrate.transfer_wire import python_of
 from migrate.transfer_work import DEFAULTS, Options, Work, opened
 
 VERSION = 1
 ATTEMPTS = 3
-
-
-class PassResult(Document):
-    """One pass in figures. ``sent`` are the disk's bytes in chunks that went over, ``wire`` all
-    bytes on the source's connections, ``direct`` those that led straight to the hypervisor."""
-
-    kind: str
-    used: int
-    read: int
-    sent: int
-    wire: int
-    seconds: float
-    direct: int = 0
 
 
 class DiskResult(Document):
@@ -90,26 +78,9 @@ def copy(
     options: Options = DEFAULTS,
     report: Report = silent,
 ) -> tuple[PassResult, ...]:
-    """A live pass over every disk: ``full`` goes on where it was stopped and is not repeated once
-    it is finished, ``delta`` compares all that is used. The source keeps serving."""
-    results = []
-    if options.again:
-        _take_back(plan, folder)
-    for disk in plan.disks:
-        while True:
-            try:
-                options.limits.check()
-                with opened(source, target, plan, folder, disk, options, kind, report) as work:
-                    if not work.published and not (
-                        kind == "full" and work.journal.finished("full")
-                    ):
-                        results.append(_told(kind, work.walk(kind, options, report)))
-                break
-            except OutsideHours:
-                source.close()  # nobody keeps a connection alive all day
-                target.close()
-                options.limits.wait(report)
-    return tuple(results)
+    """One live pass over every disk. The source keeps serving."""
+    with Rounds(source, target, plan, folder, options) as rounds:
+        return rounds.go(kind, report, last=True)
 
 
 def finish(
@@ -131,12 +102,12 @@ def finish(
         plan = plan.model_copy(update={"quiesce": Quiesce()})
     rehearsal = options.rehearsal and plan.quiesce.rehearse != "stopped"
     if old is not None and (old.working or rehearsal):
-        _refuse(plan, folder)
+        refuse(plan, folder)
         quiesce.release(source, folder, report)  # whoever made that died over it
         options = replace(options, again=True)
     if path.exists() and not options.again:
         return read(folder)
-    _take_back(plan, folder)
+    take_back(plan, folder)
     legs.check(source, plan, rescue=options.rescue)
     moment = look(source, plan, quiesce.writable(source), change) if rehearsal else None
     # a name that was given without a proof is taken back
@@ -170,9 +141,10 @@ def _named(
 ) -> tuple[DiskResult, ...]:  # fmt: skip
     """Every disk proved; the replicas have their names, for the rest lasted until then."""
     moment = options.moment
-    with moment.watched() if moment else contextlib.nullcontext():
+    with moment.watched() if moment else contextlib.nullcontext(), Readers(source) as readers:
         disks = tuple(
-            _prove(source, target, plan, folder, disk, options, report) for disk in plan.disks
+            _prove(source, target, plan, folder, disk, options, report, readers)
+            for disk in plan.disks
         )
     if moment:
         moment.end()
@@ -189,16 +161,6 @@ def _named(
     return disks
 
 
-def _refuse(plan: Plan, folder: Path) -> None:
-    past.refuse(plan.host, folder, f"the domain {plan.domain} stands on this replica")
-
-
-def _take_back(plan: Plan, folder: Path) -> None:
-    """The proof is void from here on. Never once the domain lives on the replica."""
-    _refuse(plan, folder)
-    (folder / "transfer.json").unlink(missing_ok=True)
-
-
 def _prove(
     source: Host,
     target: Host,
@@ -207,13 +169,17 @@ def _prove(
     disk: DiskPlan,
     options: Options,
     report: Report,
+    readers: Readers,
 ) -> DiskResult:
     """The last pass and the comparison. A chunk that differs on the target is sent again: that
     happens when the controller lost its power between two writes, or the pool's disk is bad."""
-    with opened(source, target, plan, folder, disk, options, "final", report) as work:
+    stay = disk is not plan.disks[-1]
+    with opened(
+        source, target, plan, folder, disk, options, "final", report, readers, stay=stay
+    ) as work:
         repaired = 0
         for _ in range(ATTEMPTS):
-            outcome = work.walk("final", options, report)
+            outcome = work.walk("final", options, report, stay=stay)
             chunks, different = verify(work.writer, work.manifest, report)
             if not different:
                 break
@@ -261,16 +227,14 @@ def _figures(line: dict[str, object]) -> dict[str, object]:
     return {key: line.get(key, 0) for key in keys}
 
 
-def _told(kind: str, outcome: Outcome) -> PassResult:
-    return PassResult(
-        kind=kind,
-        used=outcome.used,
-        read=outcome.read,
-        sent=outcome.sent,
-        wire=outcome.wire,
-        seconds=outcome.seconds,
-        direct=outcome.direct,
-    )
-
-
-__all__ = ["DEFAULTS", "Options", "Transfer", "copy", "finish", "python_of", "read"]
+__all__ = [
+    "DEFAULTS",
+    "Options",
+    "PassResult",
+    "Rounds",
+    "Transfer",
+    "copy",
+    "finish",
+    "python_of",
+    "read",
+]

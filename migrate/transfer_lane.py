@@ -19,7 +19,7 @@ from migrate.transfer_wire import CHUNK, HEADER, LIMIT, Frame, Kind, Session
 AHEAD = 8 * 1024**3  # of the disk: the short digests of that take 1 MiB
 STEP = 4096 * CHUNK
 SHORT = 8
-STRIPE = 256 * 1024 * 1024
+STRIPE = 4 * 1024 * 1024
 
 
 class Hub(Protocol):

@@ -24,6 +24,7 @@ class Order:
     moment: Moment | None = None
     direct: bool = False  # the data goes from the source to the hypervisor without us
     quick: bool = False  # compare checksums where there are some; digests else
+    stay: bool = False  # the readers are wanted again after this pass
 
     @property
     def codec(self) -> str:

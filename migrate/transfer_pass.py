@@ -72,7 +72,6 @@ class Pump:
         self._copies: deque[_Sent] = deque()
         self._lock = threading.Lock()
         self._passing = threading.Lock()
-        self._acknowledged = 0
         self._wake = threading.Event()
         self._notes: deque[str] = deque()
         self._faults = _Faults()
@@ -177,11 +176,10 @@ class Pump:
         before = sum(reader.received + reader.sent for reader in self._readers)
         acknowledging = self._thread(self._acknowledge)
         relays = [self._thread(lane.relay) for lane in self._lanes]
-        for lane in self._lanes:
-            self._thread(lane.feed)
+        feeding = [self._thread(lane.feed) for lane in self._lanes]
         try:
             self._watch(relays, report)
-            if not order.direct:  # else they may still be handing on what they sent
+            if not order.direct and not order.stay:  # direct: they may still be handing on
                 for reader in self._readers:
                     reader.part()
             self._writer.send(Kind.FLUSH)
@@ -194,6 +192,8 @@ class Pump:
             raise
         finally:
             self._finish()
+        for feed in feeding:  # nothing of this pass may come in the middle of the next one
+            feed.join()
         wire = sum(reader.received + reader.sent for reader in self._readers) - before
         outcome = self._told(wire, round(time.monotonic() - start, 3))
         self._journal.add(
@@ -294,12 +294,12 @@ class Pump:
         """What the writer has synced, with the checksums of all data in it."""
         told = 0
         costs: dict[Lane, int] = {}
-        while self._acknowledged < upto:
+        while self._writer.acknowledged < upto:
             with self._lock:
                 if not self._pending:
                     raise self._writer.failed("it acknowledges what was never sent")
                 sent = self._pending.popleft()
-            self._acknowledged += 1
+            self._writer.acknowledged += 1
             start, told = told, told + sent.data * WIDTH
             if sent.digests:
                 self._manifest.put(sent.offset, sent.digests, sent.sums or sums[start:told])

@@ -3,8 +3,9 @@ line. Measured with random bytes, before the first copy of a large disk."""
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Self
 
 from core.beside import beside
 from core.ports import Host
@@ -19,23 +20,67 @@ QUICK = 100e6  # bytes per second of a connection that no delay holds up
 MOST = 8
 
 
-@contextmanager
-def readers(
-    source: Host, count: int, report: Report = silent, early: Sequence[Session] = ()
-) -> Iterator[list[Session]]:
-    """So many readers on ``source``, 0: as many as pay; one where dd does the reading. When all
-    went well they part in peace. ``early`` are those that run already."""
-    with ExitStack() as stack:
-        found = list(early) or [stack.enter_context(reading(source, report))]
-        if without_python(found[0]):
-            count, found = 1, found[:1]
-        if count > len(found):
-            found += stack.enter_context(_more(source, count - len(found)))
-        if not count:
-            _grow(source, found, stack)
-        yield found
-        for reader in found:
-            reader.bye()
+class Readers:
+    """The connections to one source, for one pass after another: a far one takes half a second to
+    make. They stay as polite as their first pass made them, so live passes share them among
+    themselves, and last passes do."""
+
+    def __init__(self, source: Host) -> None:
+        self._source = source
+        self._stack = ExitStack()
+        self._found: list[Session] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def starting(self, count: int, report: Report) -> list[Callable[[], Session]]:
+        """What starts as many as are missing; for ``beside``. Nothing where dd does the reading:
+        it was started for one disk."""
+
+        def start() -> Session:
+            reader = self._stack.enter_context(reading(self._source, report))
+            self._found.append(reader)
+            return reader
+
+        return [start] * (count - len(self._found))
+
+    def one(self, report: Report = silent) -> Session:
+        """Any of them."""
+        beside(self.starting(1, report))
+        return self._found[0]
+
+    @contextmanager
+    def lent(
+        self, count: int, report: Report = silent, *, stay: bool = False
+    ) -> Iterator[list[Session]]:
+        """So many of them for a pass, 0: as many as pay; one where dd does the reading. Whatever
+        fails ends all. Without ``stay`` they have parted by the end of the pass, or do so now."""
+        try:
+            if without_python(self.one(report)):
+                count = 1
+            elif count > len(self._found):
+                self._found += self._stack.enter_context(
+                    _more(self._source, count - len(self._found))
+                )
+            elif not count:
+                _grow(self._source, self._found, self._stack)
+                count = len(self._found)
+            yield self._found[:count]
+        except BaseException:
+            self.close()
+            raise
+        if not stay or without_python(self._found[0]):
+            for reader in self._found:
+                reader.bye()
+            self._found = []
+
+    def close(self) -> None:
+        """End all; the next pass makes new ones."""
+        self._found = []
+        self._stack.close()
 
 
 def without_python(reader: Session) -> bool:

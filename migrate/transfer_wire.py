@@ -149,6 +149,7 @@ class Session:
         self._lock = threading.Lock()
         self._parted = False
         self.received = self.sent = 0
+        self.acknowledged = 0  # frames, over all passes: so a writer counts
         self.hello = Hello("", {})
         self.trouble: Mapping[str, str] = {}  # the fields of the agent's last ERROR
         for pipe in (channel.stdin, channel.stdout):

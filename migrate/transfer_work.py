@@ -14,13 +14,12 @@ from core.progress import Report, silent
 from migrate.limits import UNLIMITED, Limits
 from migrate.moment import Moment
 from migrate.plan import DiskPlan, Plan
-from migrate.transfer_dd import reading
 from migrate.transfer_direct import Direct, routed
 from migrate.transfer_index import ALGORITHM, Index, path_of
 from migrate.transfer_manifest import WIDTHS, Journal, Manifest
 from migrate.transfer_order import Order, Outcome
 from migrate.transfer_pass import Pump
-from migrate.transfer_speed import readers
+from migrate.transfer_speed import Readers
 from migrate.transfer_wire import Frame, Kind, Session, session
 
 LARGE = 4 * 1024**3
@@ -64,7 +63,7 @@ DEFAULTS = Options()
 class Work:
     """One disk with both agents and its two files open."""
 
-    source: Host
+    readers: Readers
     writer: Session
     disk: DiskPlan
     manifest: Manifest
@@ -73,9 +72,9 @@ class Work:
     published: bool
     pool: str
     index: Path
-    early: list[Session]  # readers that were started beside the writer, and wait
 
-    def walk(self, kind: str, options: Options, report: Report) -> Outcome:
+    def walk(self, kind: str, options: Options, report: Report, *, stay: bool = False) -> Outcome:
+        """One pass; with ``stay`` the readers are wanted again after it."""
         order = Order(
             kind=kind,
             device=self.disk.source,
@@ -91,17 +90,16 @@ class Work:
             moment=options.moment if kind == "final" else None,
             quick=options.quick and kind == "delta" and self.manifest.sums is not None,
         )
-        count = _connections(kind, options, self.disk, self.journal)
-        early, self.early = self.early, []
+        count = _connections(kind, options, self.disk, self.journal, stay=stay)
         with (
-            readers(self.source, count, report, early) as found,
+            self.readers.lent(count, report, stay=stay) as found,
             routed(options.direct, found, self.writer, report) as straight,
             self._index(kind, options) as index,
         ):
             if not count:
                 self.journal.add("connections", count=len(found))
             hints = index if index else None
-            order = replace(order, direct=straight)
+            order = replace(order, direct=straight, stay=stay)
             pump = Pump(found, self.writer, self.manifest, self.journal, order, hints)
             outcome = pump.run(report)
             if index is not None and not self.disk.device:
@@ -128,13 +126,16 @@ class Work:
         self.journal.add("publish")
 
 
-def _connections(kind: str, options: Options, disk: DiskPlan, journal: Journal) -> int:
+def _connections(
+    kind: str, options: Options, disk: DiskPlan, journal: Journal, *, stay: bool
+) -> int:
     """As told; else as was measured before the first copy, which is done for large disks, and is
-    still to be done where it says 0. A delta that follows one with little to send needs no second
-    line, only its start."""
+    still to be done where it says 0. A delta that follows one with little to send is not worth the
+    start of a second line, unless the lines ``stay``."""
     if options.connections:
         return options.connections
-    if disk.size < LARGE or (kind != "full" and journal.last_delta() < LITTLE):
+    little = kind != "full" and journal.last_delta() < LITTLE
+    if disk.size < LARGE or (little and not stay):
         return 1
     return journal.connections() or int(kind != "full")
 
@@ -156,9 +157,12 @@ def opened(
     options: Options,
     kind: str = "",
     report: Report = silent,
+    readers: Readers | None = None,
+    *,
+    stay: bool = False,
 ) -> Iterator[Work]:
-    """One disk's agents and files. The readers for a pass of ``kind`` start beside the writer: a
-    far connection takes half a second."""
+    """One disk's agents and files. Those readers for a pass of ``kind`` that ``readers`` does not
+    have yet start beside the writer; ``stay`` as for that pass."""
     name = disk.replica.removesuffix(".replica.raw")
     disks = folder / "disks"
     journal = Journal(disks / f"{name}.journal")
@@ -167,17 +171,17 @@ def opened(
             path = disks / f"{name}.manifest"
             count = 0
             if _due(kind, options, journal):
-                count = _connections(kind, options, disk, journal) or 1
-            writer, *early = beside(
+                count = _connections(kind, options, disk, journal, stay=stay) or 1
+            readers = readers or stack.enter_context(Readers(source))
+            writer, *_ = beside(
                 [
                     lambda: stack.enter_context(session(target, "writer")),
-                    *[lambda: stack.enter_context(reading(source, report))] * count,
+                    *readers.starting(count, report),
                 ]
             )
             algorithm = Manifest.open(path).algorithm if path.exists() else ""
             if algorithm not in writer.hello.hashes:
-                early = early or [stack.enter_context(reading(source))]
-                algorithm = _choose(early[0], writer)
+                algorithm = _choose(readers.one(report), writer)
             answer = _open(writer, plan, disk, journal, algorithm, again=options.again)
             manifest = _manifest(path, journal, disk.size, algorithm, answer.number("created"))
             identity = answer.fields.get("identity", "")
@@ -188,8 +192,8 @@ def opened(
                 published = bool(answer.number("published"))
                 index = path_of(folder, plan.pool, plan.pool_path)
                 yield Work(
-                    *(source, writer, disk, manifest, journal, room, published),
-                    *(plan.pool_path, index, early),
+                    *(readers, writer, disk, manifest, journal, room, published),
+                    *(plan.pool_path, index),
                 )
             finally:
                 manifest.close()

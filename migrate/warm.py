@@ -15,10 +15,10 @@ from core.errors import UsageProblem
 from core.ports import Host
 from core.progress import Report, silent
 from core.state import publish_model
-from migrate import transfer
 from migrate.plan import Plan
 from migrate.transfer_manifest import Journal
 from migrate.transfer_reread import verify
+from migrate.transfer_rounds import Rounds
 from migrate.transfer_work import DEFAULTS, Options, opened
 
 FILE = "warm.json"
@@ -114,18 +114,19 @@ def warm(
             f"{plan.host} is not copied yet", hint=f"`groundlift migrate transfer {plan.host}`"
         )
     pace, done = _pace(plan, folder), list[Round]()
-    while len(done) < most and not settled(done, pace):
-        began, start = datetime.now(UTC), time.monotonic()
-        results = transfer.copy(source, target, plan, folder, "delta", options, report)
-        done.append(
-            Round(
-                began=began,
-                seconds=round(time.monotonic() - start, 2),
-                read=sum(result.read for result in results),
-                sent=sum(result.sent for result in results),
-                wire=sum(result.wire for result in results),
+    with Rounds(source, target, plan, folder, options) as passes:
+        while len(done) < most and not settled(done, pace):
+            began, start = datetime.now(UTC), time.monotonic()
+            results = passes.go("delta", report)
+            done.append(
+                Round(
+                    began=began,
+                    seconds=round(time.monotonic() - start, 2),
+                    read=sum(result.read for result in results),
+                    sent=sum(result.sent for result in results),
+                    wire=sum(result.wire for result in results),
+                )
             )
-        )
     start = time.monotonic()
     differing = _read_back(source, target, plan, folder, options, report)
     found = Warm(

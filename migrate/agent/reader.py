@@ -16,7 +16,7 @@ REPORT_EVERY = 16 * 1048576
 REPORT_SECONDS = 1.0
 RUN = 16 * 1048576
 HELD = 8  # tasks whose chunks the target is asked for: 8 MiB at most
-STRIPE = 256 * 1048576  # of the disk: what one of several connections takes at a time
+STRIPE = 4 * 1048576  # of the disk: what one of several connections takes at a time
 
 
 class Manifest:
@@ -78,7 +78,7 @@ class Pass:
         self.rate = int(fields.get("rate", "0"))
         self.lane, self.lanes = int(fields.get("lane", "0")), int(fields.get("lanes", "1"))
         # while one waits for the disk another one hashes
-        count = int(fields.get("workers", "0")) or min(2 * processors(), 4)
+        count = int(fields.get("workers", "0")) or max(1, min(2 * processors() // self.lanes, 4))
         self.calm = Calm(float(fields.get("slowdown", "0")))
         self.credit, self.manifest = 0, Manifest()
         self.offers = fields.get("offer") == "1"
@@ -340,13 +340,21 @@ def handlers(link):
         kept.append((offset, payload))
 
     def lead(codec, offset, length, payload):
+        forget()
         routes[0] = led(link, unpacked(payload))
+
+    def forget():
+        """A route is good for one pass, and so is the key that it holds."""
+        if routes[0] is not None:
+            routes[0].close()
+        routes[0] = None
 
     def run(codec, offset, length, payload):
         fields = unpacked(payload)
         if fields.get("direct") != "1":  # some other connection of this pass found no way
-            routes[0] = None
+            forget()
         one_pass(link, fields, kept[:], routes[0])
+        forget()
         del kept[:]
 
     def moment(codec, offset, length, payload):

@@ -97,11 +97,9 @@ def summed(data):
 
 def all_summed(data, crc32=zlib.crc32):
     """The same of chunk after chunk."""
-    size = len(data)
-    found = []
-    for start in range(0, size, CHUNK):
-        found.append(1)
-        found.append(crc32(cut(data, start, min(CHUNK, size - start))) & 0xFFFFFFFF)
+    sums = [crc32(cut(data, start, CHUNK)) & 0xFFFFFFFF for start in range(0, len(data), CHUNK)]
+    found = [1] * (2 * len(sums))
+    found[1::2] = sums
     return struct.pack("!%dI" % len(found), *found)
 
 

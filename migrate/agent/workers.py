@@ -182,15 +182,26 @@ class Hand:
         self.reads += 1
         if len(raw) != last - first:
             raise Refused("the disk became shorter")
+        sums = NOTHING
+        chunks = first % CHUNK == 0 and (last % CHUNK == 0 or last == end)
+        if self.quick and chunks and pieces == [(first, last)]:
+            sums = all_summed(raw)
+            if self.same(sums, first, last):
+                return
         for place, inside in windows(pieces, WINDOW):
-            self.window(raw, first, place, min(place + WINDOW, end), inside)
+            at = max(0, place - first) // CHUNK * SHORT
+            self.window(raw, first, place, min(place + WINDOW, end), inside,
+                        sums[at:at + WINDOW // CHUNK * SHORT])
 
-    def window(self, raw, first, base, end, pieces):
-        self.sums = {}
-        if self.quick and pieces == [(base, end)] and self.same(
-                cut(raw, base - first, end - base), base, end):
-            self.used += end - base
-            return
+    def window(self, raw, first, base, end, pieces, sums):
+        """``sums`` are the checksums of its chunks, if they are known and it is in use as a
+        whole."""
+        if self.quick and pieces == [(base, end)]:
+            sums = sums or all_summed(cut(raw, base - first, end - base))
+            if self.same(sums, base, end):
+                return
+        else:
+            sums = NOTHING
         pending = []
         for start in range(base, end, CHUNK):
             stop = min(start + CHUNK, end)
@@ -200,7 +211,8 @@ class Hand:
             data = masked(raw, first, inside, start, stop)
             for one, other in inside:
                 self.used += min(other, stop) - max(one, start)
-            kind, digest = self.judge(start, data)
+            at = (start - base) // CHUNK * SHORT
+            kind, digest = self.judge(start, data, sums[at:at + SHORT])
             if kind == DATA:
                 self.flush()
                 if pending and (self.single or pending[-1][1] != start):
@@ -213,24 +225,21 @@ class Hand:
                 self.alike(kind, start, stop, digest)
         self.data(pending, raw, first, pieces)
 
-    def same(self, raw, base, end):
-        """Whether all checksums of a window that is in use as a whole are as they were; if so, that
-        is noted."""
-        sums = all_summed(raw)
-        at = (base - self.base) // CHUNK * SHORT
-        if sums == self.shorts[at:at + len(sums)]:
-            self.alike(SAME, base, end, sums)
-            return True
-        for start in range(base, end, CHUNK):
-            at = (start - base) // CHUNK * SHORT
-            self.sums[start] = sums[at:at + SHORT]
-        return False
+    def same(self, sums, start, stop):
+        """Whether all checksums of what is in use as a whole are as they were; if so, that is
+        noted."""
+        at = (start - self.base) // CHUNK * SHORT
+        if sums != self.shorts[at:at + len(sums)]:
+            return False
+        self.alike(SAME, start, stop, sums)
+        self.used += stop - start
+        return True
 
-    def judge(self, start, data):
+    def judge(self, start, data, summed_up):
         size, at = len(data), (start - self.base) // CHUNK * SHORT
         known = self.shorts[at:at + SHORT]
         if self.quick and known != ZEROS[:SHORT]:
-            if known == (self.sums.get(start) or summed(data)):
+            if known == (summed_up or summed(data)):
                 return SAME, known
             known = NOTHING
         # most is told by the first sector; the comparison of all takes copies

@@ -100,7 +100,7 @@ def test_several_connections_each_find_their_way(
     monkeypatch.setattr(
         transfer_wire,
         "program",
-        lambda role: plain(role).replace(b"STRIPE = 256 * 1048576", b"STRIPE = %d" % stripe),
+        lambda role: plain(role).replace(b"STRIPE = 4 * 1048576", b"STRIPE = %d" % stripe),
     )
     full, _ = copy(old, way, connections=3)
     assert full.direct > 0.99 * full.sent

@@ -20,7 +20,7 @@ def striped(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = transfer_wire.program
 
     def program(role: str) -> bytes:
-        return plain(role).replace(b"STRIPE = 256 * 1048576", b"STRIPE = %d" % STRIPE)
+        return plain(role).replace(b"STRIPE = 4 * 1048576", b"STRIPE = %d" % STRIPE)
 
     monkeypatch.setattr(transfer_wire, "program", program)
 
@@ -72,14 +72,16 @@ def test_more_connections_are_taken_only_while_they_pay(
 ) -> None:
     monkeypatch.setattr(transfer_speed, "_processors", lambda _: processors)
     monkeypatch.setattr(transfer_speed, "_rate", lambda found: rates[len(found)])
-    with transfer_speed.readers(LocalHost("old"), 0) as found:
+    readers = transfer_speed.Readers(LocalHost("old"))
+    with readers, readers.lent(0) as found:
         assert len(found) == expected
         assert all(reader.hello.python for reader in found)
 
 
 def test_a_line_is_really_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer_speed, "SAMPLE", images.MIB)
-    with transfer_speed.readers(LocalHost("old"), 0) as found:
+    readers = transfer_speed.Readers(LocalHost("old"))
+    with readers, readers.lent(0) as found:
         assert 1 <= len(found) <= transfer_speed.MOST
 
 

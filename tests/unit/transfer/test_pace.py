@@ -213,8 +213,8 @@ def test_a_reader_that_calls_changed_chunks_unchanged_is_caught(
         patched(
             patch,
             "judge = Hand.judge\n"
-            "def lying(self, start, data):\n"
-            "    return SAME, judge(self, start, data)[1]\n"
+            "def lying(self, start, data, summed_up):\n"
+            "    return SAME, judge(self, start, data, summed_up)[1]\n"
             "Hand.judge = lying\n",
         )
         with pytest.raises(OutsideFailed, match="unchanged that are not"):
