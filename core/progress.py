@@ -77,6 +77,7 @@ def pause(seconds: float, report: Report, task: str) -> None:
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(0.2, left))
             meter.advance(max(0, math.ceil(seconds) - math.ceil(left) - meter.done))
+        meter.done = math.ceil(seconds)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Data that goes from the source to the hypervisor by the source's own ssh: through a real sshd,
 with a key for one pass."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from core.errors import OutsideFailed
 from core.progress import Event
 from migrate import transfer, transfer_lane, transfer_wire
-from migrate.transfer import Options
+from migrate.transfer import Options, Rounds
 from migrate.transfer_direct import Direct
 from migrate.transfer_wire import Kind, session
 from tests.contract.pythons import PYTHONS
@@ -79,6 +80,34 @@ def test_data_goes_straight_and_the_controller_sees_digests_alone(
     assert result.disks[0].passes[0].direct == full.direct
     assert (server.root / "authorized_keys").read_bytes() == before
     assert not list(Path("/dev/shm").glob("groundlift-*"))
+
+
+def keys() -> list[str]:
+    """Descriptors of keys in memory that any process holds."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            target = str(path.readlink())
+            found += [target] if "/groundlift-" in target else []
+    return found
+
+
+def test_rounds_go_straight_each_with_a_key_of_its_own(
+    old: estate.Estate, way: Direct, server: Server
+) -> None:
+    copy(old, way)
+    with Rounds(old.source, old.target, old.plan, old.folder, Options(direct=way)) as rounds:
+        for seed in range(3):
+            estate.change(old.disk, seed)
+            (found,) = rounds.go("delta")
+            assert 0 < found.direct <= 1.1 * found.sent
+            assert doors(server) == 0
+            end = time.monotonic() + 10  # the reader ends its ssh after its last word
+            while keys() and time.monotonic() < end:
+                time.sleep(0.05)
+            assert keys() == []
+    transfer.finish(old.source, old.target, old.plan, old.folder)
+    assert old.replica.read_bytes() == old.expected()
 
 
 @pytest.mark.parametrize("version", sorted(PYTHONS))

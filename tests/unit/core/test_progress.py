@@ -1,10 +1,12 @@
 """Progress is a record, and a failure is part of it."""
 
+import time
+
 import pytest
 
 from commands.console import show_findings
 from core.errors import Problem
-from core.progress import Event, Kind, Unit, track
+from core.progress import Event, Kind, Unit, pause, track
 from core.quantities import GIB, duration, plain, size
 from core.rules import Rule, Severity, failed, judge
 
@@ -51,3 +53,12 @@ def test_findings_command_no_terminal_either(capsys: pytest.CaptureFixture[str])
     rule = Rule("a.b", "A title", Severity.BLOCKER, "do that", lambda _: failed("\x1b[2Jno"))
     show_findings(judge((rule,), None))
     assert "\x1b[2J" not in capsys.readouterr().out
+
+
+def test_a_pause_shows_how_long_it_lasts_and_ends() -> None:
+    seen: list[Event] = []
+    begun = time.monotonic()
+    pause(0.5, seen.append, "next at noon")
+    assert 0.5 <= time.monotonic() - begun < 5
+    assert [seen[0].kind, seen[-1].kind] == [Kind.START, Kind.FINISH]
+    assert seen[-1].done == seen[-1].total == 1
