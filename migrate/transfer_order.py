@@ -18,7 +18,7 @@ class Order:
     room: int = 2**63  # bytes that the pool can still take for this file
     pool: str = ""
     blank: bool = False  # the target may hold old data where nothing is used
-    workers: int = 0  # processes at the source; 0: twice its processors by all lanes, each at most 4
+    workers: int = 0  # processes at the source; 0: twice its processors, at most 4 a connection
     slowdown: float = 4.0  # how many times slower than it could for a busy disk's sake; 0: never
     limits: Limits = UNLIMITED
     moment: Moment | None = None
