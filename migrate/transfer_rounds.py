@@ -31,8 +31,8 @@ class PassResult(Document):
 
 
 class Rounds:
-    """One server's live passes. Whatever fails ends all agents, and the next pass starts new ones;
-    so does the end of the context."""
+    """One server's live passes. A pass that fails ends its agents, and the next one starts new
+    ones; the end of the context ends all."""
 
     def __init__(
         self, source: Host, target: Host, plan: Plan, folder: Path, options: Options = DEFAULTS

@@ -37,8 +37,7 @@ class Readers:
         self.close()
 
     def starting(self, count: int, report: Report) -> list[Callable[[], Session]]:
-        """What starts as many as are missing; for ``beside``. Nothing where dd does the reading:
-        it was started for one disk."""
+        """What starts as many as are missing; for ``beside``."""
 
         def start() -> Session:
             reader = self._stack.enter_context(reading(self._source, report))
@@ -57,7 +56,8 @@ class Readers:
         self, count: int, report: Report = silent, *, stay: bool = False
     ) -> Iterator[list[Session]]:
         """So many of them for a pass, 0: as many as pay; one where dd does the reading. Whatever
-        fails ends all. Without ``stay`` they have parted by the end of the pass, or do so now."""
+        fails ends all. Without ``stay`` they end with the pass, and so does dd, which reads one
+        disk."""
         try:
             if without_python(self.one(report)):
                 count = 1
@@ -75,7 +75,7 @@ class Readers:
         if not stay or without_python(self._found[0]):
             for reader in self._found:
                 reader.bye()
-            self._found = []
+            self.close()
 
     def close(self) -> None:
         """End all; the next pass makes new ones."""

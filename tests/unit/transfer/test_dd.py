@@ -14,7 +14,7 @@ from core.errors import OutsideFailed
 from core.ports import Channel
 from core.progress import Event
 from migrate import transfer
-from migrate.transfer import Options
+from migrate.transfer import Options, Rounds
 from migrate.transfer_manifest import Journal
 from migrate.transfer_wire import START
 from tests.unit.transfer import estate, images
@@ -189,3 +189,22 @@ def test_a_disk_that_is_not_there_is_said(bare: Estate) -> None:
     plan = bare.plan.model_copy(update={"disks": (disk,)})
     with pytest.raises(OutsideFailed, match="can't tell the size of /dev/no-such-disk"):
         transfer.copy(bare.source, bare.target, plan, bare.folder)
+
+
+def children() -> int:
+    """Processes that this one started and that still run."""
+    found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return sum(len(path.read_text().split()) for path in found)
+
+
+def test_of_repeated_passes_by_dd_only_the_writer_stays(bare: Estate) -> None:
+    transfer.copy(bare.source, bare.target, bare.plan, bare.folder)
+    before, running = children(), []
+    with Rounds(bare.source, bare.target, bare.plan, bare.folder) as rounds:
+        for seed in range(3):
+            estate.change(bare.disk, seed)
+            rounds.go("delta")
+            running.append(children() - before)
+    part = bare.replica.with_name(bare.replica.name + ".part")
+    assert part.read_bytes() == bare.expected()
+    assert running == [1, 1, 1]
