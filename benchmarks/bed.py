@@ -39,13 +39,16 @@ class Disk:
     parts: tuple[tuple[str, int, int], ...]
 
     def cool(self) -> None:
-        """Nothing of it in memory, and nobody else's memory touched."""
+        """Nothing of it in memory, and nobody else's memory touched. What is read from now on comes
+        from the disk as from a controller, not through this machine's memory."""
+        images.run("losetup", "--direct-io=on", self.loop)
         images.run("blockdev", "--flushbufs", self.loop)
         out = f"of={self.path}"
         images.run("dd", out, "oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none")
 
     def warm(self) -> None:
-        """All of it in memory."""
+        """All of it in memory, which the device reads from."""
+        images.run("losetup", "--direct-io=off", self.loop)
         images.run("dd", f"if={self.path}", "of=/dev/null", "bs=4M", "status=none")
 
 

@@ -141,8 +141,8 @@ class Remote:
 
 
 class Disk:
-    """What the reader's program calls Device, over a Remote. What was announced is already under
-    way when it is read; the rest is asked for one by one."""
+    """What the reader's program calls Device, over a Remote: what was announced is already under
+    way when it is read, the rest is asked for alone."""
 
     block = False  # the reader must not flush the controller's own disks
 
@@ -150,6 +150,8 @@ class Disk:
         self.bad: list[tuple[int, int]] = []
         self.took = self._unflushed = 0
         self._remote, self._buffer, self._start = remote, b"", 0
+        self._map = (0, b"")
+        self._kept: deque[tuple[int, bytes, bool]] = deque()  # taken before its turn
         self.size, self._guard = remote.open(path)
         if self._guard == "no":
             raise OutsideFailed(
@@ -161,7 +163,7 @@ class Disk:
     def fresh(self) -> None:
         """Nothing that was read before may be given again."""
         self._drain()
-        self._buffer, self._unflushed = b"", 0
+        self._buffer, self._map, self._unflushed = b"", (0, b""), 0
         if self._guard == "yes":
             self._remote.flush()
 
@@ -189,26 +191,50 @@ class Disk:
         length = min(length, self.size - offset)
         parts = []
         while length > 0:
-            if not self._start <= offset < self._start + len(self._buffer):
-                self._fill(offset, length)
-            at = offset - self._start
-            part = self._buffer[at : at + length]
+            if self._start <= offset < self._start + len(self._buffer) or self._reached(offset):
+                at = offset - self._start
+                part = self._buffer[at : at + length]
+            else:
+                part = self._alone(offset, length)
             parts.append(part)
             offset, length = offset + len(part), length - len(part)
         return b"".join(parts)
 
-    def _fill(self, offset: int, length: int) -> None:
-        asked = self._remote.asked
-        while asked and asked[0][0] + asked[0][1] <= offset:
-            self._remote.take()
-        if not asked or offset < asked[0][0]:
-            self._drain()
+    def _reached(self, offset: int) -> bool:
+        """Whether this was announced: then it is in the buffer now. What lies before is passed."""
+        ranges = [(start, len(data)) for start, data, _ in self._kept]
+        for number, (start, count) in enumerate((*ranges, *self._remote.asked)):
+            if start <= offset < start + count:
+                for _ in range(number):
+                    self._next()
+                self._start, data, whole = self._next()
+                self._buffer = data if whole else self._bisect(start, count)
+                return True
+        return False
+
+    def _alone(self, offset: int, length: int) -> bytes:
+        """A map, between data that is under way. What is read next often lies in the same."""
+        start, data = self._map
+        if not start <= offset < start + len(data):
             self._ask(offset, offset + length)
-        start, count = asked[0]
-        data, whole = self._remote.take()
-        if not whole:
-            data = self._bisect(start, count)
-        self._start, self._buffer = start, data
+            start, count = self._remote.asked[-1]
+            self._keep(but=1)
+            data, whole = self._remote.take()
+            self._map = start, data if whole else self._bisect(start, count)
+        return self._map[1][offset - start :][:length]
+
+    def _next(self) -> tuple[int, bytes, bool]:
+        """(offset, bytes, whether all could be read) of the oldest announcement."""
+        if self._kept:
+            return self._kept.popleft()
+        start, _ = self._remote.asked[0]
+        return start, *self._remote.take()
+
+    def _keep(self, *, but: int = 0) -> None:
+        """Take what is under way, all but the last ones: never more than is announced at once."""
+        while len(self._remote.asked) > but:
+            start, _ = self._remote.asked[0]
+            self._kept.append((start, *self._remote.take()))
 
     def _ask(self, start: int, end: int) -> None:
         start -= start % SECTOR
@@ -219,7 +245,7 @@ class Disk:
         if length <= SECTOR:
             self.bad.append((offset, length))
             return bytes(length)
-        self._drain()
+        self._keep()
         half = max(SECTOR, length // (2 * SECTOR) * SECTOR)
         parts = []
         for start, count in ((offset, half), (offset + half, length - half)):
@@ -229,6 +255,7 @@ class Disk:
         return b"".join(parts)
 
     def _drain(self) -> None:
+        self._kept.clear()
         while self._remote.asked:
             self._remote.take()
 

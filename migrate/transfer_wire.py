@@ -33,7 +33,7 @@ PARTS = {
     "reader": (
         *("wire.py", "direct.py", "device.py", "workers.py", "pace.py"),
         *("layout.py", "crc32c.py", "tables.py", "raid.py", "lvm.py"),
-        *("ext.py", "xfs.py", "ntfs.py", "fat.py", "moment.py", "freeze.py"),
+        *("ext.py", "unread.py", "xfs.py", "ntfs.py", "fat.py", "moment.py", "freeze.py"),
         *("holders.py", "route.py", "reader.py"),
     ),
     "writer": ("wire.py", "direct.py", "replica.py", "door.py", "writer.py"),

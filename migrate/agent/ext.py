@@ -36,7 +36,15 @@ class Group:
             self.free |= field(raw, "<H", 44) << 16
             self.check |= field(raw, "<H", 56) << 16
         self.bitmap, self.inodes, self.table = places
-        self.absent = bool(checked and field(raw, "<H", 18) & 0x2)
+        self.free_inodes = field(raw, "<H", 14)
+        self.absent, self.blank = False, 0
+        if checked:
+            self.absent = bool(field(raw, "<H", 18) & 0x2)
+            self.blank = field(raw, "<H", 28)  # inodes at the end that were never used
+            if self.wide:
+                self.blank |= field(raw, "<H", 50) << 16
+            if field(raw, "<H", 18) & 0x1:
+                self.blank = 1 << 32
 
 
 class Ext:
@@ -71,8 +79,14 @@ class Ext:
         # For groups without a bitmap: their copy of the superblock, if any, and room to grow.
         self.backup = 1 + min(self.directory, self.first_meta) + field(raw, "<H", 0xCE)
         self.last_sum = (NOTHING, 0)
-        self.strays = {}
+        self.strays, self.idle = {}, []
         self.find_strays()
+        try:
+            for first, last in empty_journal(self, raw):
+                joined(self.idle, first, last)
+        except FAULTS:
+            pass  # it is copied, then
+        self.idle.sort()
         self.note = "block %d" % self.block
         if self.ratio > 1:
             self.note += ", clusters of %d" % (self.ratio * self.block)
@@ -104,10 +118,10 @@ class Ext:
             raise Unknown("an ext superblock with strange descriptors")
         if not self.first < self.count or self.count * self.block > self.view.size:
             raise Unknown("an ext file system larger than its volume")
-        inode = 128
+        self.inode, self.inodes = 128, field(raw, "<I", 0x28)
         if field(raw, "<I", 0x4C):
-            inode = field(raw, "<H", 0x58)
-        self.tables = -(-field(raw, "<I", 0x28) * inode // self.block)
+            self.inode = field(raw, "<H", 0x58)
+        self.tables = -(-self.inodes * self.inode // self.block)
         self.groups = -(-(self.count - self.first) // self.per_group)
         if self.groups > MANY or not 0 < self.tables < self.count:
             raise Unknown("an ext superblock with strange groups")
@@ -150,10 +164,13 @@ class Ext:
 
     def find_strays(self):
         """Metadata inside groups that have no bitmap: flex_bg may put any group's there. One byte
-        per group meanwhile. Checks all descriptors by the way."""
+        per group meanwhile. Checks all descriptors by the way, and notes the inode tables' ends."""
         absent, some, kept = array.array("B"), False, 0
         for group in self.descriptors(0, self.groups):
             absent.append(int(group.absent))
+            end = self.checksums and table_end(self, group, self.inodes - group.blank)
+            if end:
+                joined(self.idle, end[0], end[1])
             some = some or group.absent
         if not some:
             return
@@ -205,7 +222,7 @@ class Ext:
         start = self.first + found.number * self.per_group
         stop = min(start + self.per_group, self.count)
         if found.absent:
-            return self.without_bitmap(found.number, start, stop)
+            return cut_out(self.without_bitmap(found.number, start, stop), self.idle)
         if not self.first < found.bitmap < self.count:
             return [(start, stop)]
         try:
@@ -219,8 +236,13 @@ class Ext:
             return [(start, stop)]  # a bitmap that does not even know itself
         if self.final and signs.count("0") != found.free:
             return [(start, stop)]  # at rest the two agree; before, one may lag the other
-        return [(start + one * self.ratio, min(start + other * self.ratio, stop))
+        runs = [(start + one * self.ratio, min(start + other * self.ratio, stop))
                 for one, other in runs_of(signs, "1")]
+        if not self.checksums:
+            end = table_end(self, found, held(self, found))
+            if end:
+                runs = cut_out(runs, [end])
+        return cut_out(runs, self.idle)
 
     def sound(self, raw, found):
         """Whether the bitmap's checksum is right. Many groups are full, and look the same."""
