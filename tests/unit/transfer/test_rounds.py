@@ -115,7 +115,7 @@ def test_an_agent_that_died_between_rounds_is_told_and_the_next_round_goes_on(ol
 def test_a_chunk_that_rots_is_sent_again_after_a_last_pass_that_had_much_to_send(old: Old) -> None:
     span = next(span for span in images.extents(old.disk) if span[0] > 4 * MIB)
     with part(old).open("r+b") as file:
-        file.seek(2 * MIB)
+        file.seek(MIB + 70_000)
         file.write(b"rot")
     with old.disk.open("r+b") as file:
         file.seek(span[0])

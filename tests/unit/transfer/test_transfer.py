@@ -221,7 +221,7 @@ def test_a_chunk_that_rots_on_the_target_is_found_and_sent_again(old: Estate) ->
     copy(old)
     part = old.replica.with_name(old.replica.name + ".part")
     with part.open("r+b") as file:
-        file.seek(2 * images.MIB)
+        file.seek(images.MIB + 70_000)
         file.write(b"rot")
     result = finish(old)
     assert result.disks[0].repaired == 1
