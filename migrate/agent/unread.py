@@ -1,8 +1,8 @@
 """What ext's bitmaps call used though nobody will ever read it: the ends of inode tables where no
 inode lies, and a journal without work. Joined after ext.py.
 
-On an old system disk that is every fiftieth byte, which each pass would read again, the last one
-while the services stand. In doubt nothing is left out. Layouts: ext4 and jbd2 in Linux' own documentation.
+mke2fs gives a 64th of the disk to inode tables; each pass would read them again, the last one while
+the services stand. In doubt nothing is left out. Layouts: ext4 and jbd2 in Linux' documentation.
 """
 import bisect
 import struct
