@@ -49,7 +49,7 @@ def table_end(system, found, held):
 
 def held(system, found):
     """How many inodes there are up to the last one in use, by the group's bitmap of them."""
-    if found.inodes >= system.count or system.inodes > 8 * system.block:
+    if not system.first < found.inodes < system.count or system.inodes > 8 * system.block:
         return system.inodes
     try:
         raw = system.view.read(found.inodes * system.block, -(-system.inodes // 8))
