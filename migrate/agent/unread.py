@@ -10,6 +10,7 @@ import struct
 JOURNAL_INODE, FAST_COMMIT, BY_EXTENTS = 8, 0x400, 0x80000
 JOURNAL_MAGIC, EXTENT_MAGIC = 0xC03B3998, 0xF30A
 PIECES = 32768  # more are read like the rest
+LONGEST = 262144  # blocks of a journal: mke2fs makes none longer by itself
 
 
 def cut_out(runs, pieces):
@@ -74,7 +75,7 @@ def empty_journal(system, raw):
     copy, size = raw[0x10C:0x148], field(raw, "<I", 0x14C) | field(raw, "<I", 0x148) << 32
     table = [found.table for found in system.descriptors(0, 1)][0]
     inode = system.view.read(table * system.block + (number - 1) * system.inode, 128)
-    if inode[40:100] != copy:
+    if inode[40:100] != copy or size > LONGEST * system.block:
         return []
     if field(inode, "<I", 32) & BY_EXTENTS:
         blocks = by_extents(system, copy, 5)
@@ -103,7 +104,7 @@ def empty_journal(system, raw):
 def by_extents(system, node, deepest):
     """(block of the file, block of the volume, count) below a node of a tree of extents."""
     magic, entries, _, depth = struct.unpack("<HHHH", node[:8])
-    if magic != EXTENT_MAGIC or depth > deepest or 12 * (entries + 1) > len(node):
+    if magic != EXTENT_MAGIC or depth > deepest or not 0 < entries < len(node) // 12:
         raise Unknown("a strange tree of extents")
     for at in range(12, 12 * (entries + 1), 12):
         if depth:

@@ -31,6 +31,14 @@ def journal(image: Path) -> list[int]:
     return [place * block for place in oracles.journal(image)]
 
 
+def inode(image: Path) -> int:
+    """Where the journal's inode lies."""
+    told = images.run("debugfs", "-R", "imap <8>", image).decode()
+    block, offset = re.findall(r"block (\d+), offset 0x(\w+)", told)[0]
+    size, _ = images.free_blocks(image)
+    return int(block) * size + int(offset, 16)
+
+
 def copied(spans: list[tuple[int, int]], places: list[int]) -> int:
     """How many of the places lie within the spans."""
     return sum(any(start <= place < end for start, end in spans) for place in places)
@@ -90,14 +98,28 @@ def test_a_journal_that_does_not_fit_is_copied(
     assert not copied(images.extents(image), rest)
     with image.open("r+b") as file:
         if damage == "other copy":  # of the journal's inode, in the superblock
-            told = images.run("debugfs", "-R", "imap <8>", image).decode()
-            block, offset = re.findall(r"block (\d+), offset 0x(\w+)", told)[0]
-            size, _ = images.free_blocks(image)
-            file.seek(int(block) * size + int(offset, 16) + 44)
+            file.seek(inode(image) + 44)
         else:
             file.seek(first + {"no magic": 0, "work": 28, "shorter": 12}[damage])
         file.write(b"\x00\x00\x00\x07")
     assert copied(images.extents(image), rest) == len(rest)
+
+
+@pytest.mark.parametrize("field", [b"\x00\x00", b"\xff\xff"], ids=["no extents", "too many"])
+def test_a_tree_of_extents_that_leads_nowhere_is_not_followed(
+    field: bytes, files: Path, tmp_path: Path
+) -> None:
+    options = ("-O", "^64bit,^metadata_csum,uninit_bg")
+    image = images.ext(tmp_path / "fs", 64 * MIB, files, *options)
+    _, *rest = journal(image)
+    places = (inode(image) + 42, 1024 + 0x10C + 2)
+    with image.open("r+b") as file:
+        for place in places:
+            file.seek(place)
+            file.write(field)
+    spans = images.extents(image)
+    assert copied(spans, rest) == len(rest)
+    assert sum(end - start for start, end in spans) < 32 * MIB
 
 
 def test_inodes_that_do_not_agree_with_their_count_are_copied(files: Path, tmp_path: Path) -> None:
