@@ -10,7 +10,7 @@ import struct
 JOURNAL_INODE, FAST_COMMIT, BY_EXTENTS = 8, 0x400, 0x80000
 JOURNAL_MAGIC, EXTENT_MAGIC = 0xC03B3998, 0xF30A
 PIECES = 32768  # more are read like the rest
-LONGEST = 262144  # blocks of a journal: mke2fs makes none longer by itself
+JOURNAL_LONGEST = 262144  # blocks of a journal: mke2fs makes none longer by itself
 
 
 def cut_out(runs, pieces):
@@ -75,7 +75,7 @@ def empty_journal(system, raw):
     copy, size = raw[0x10C:0x148], field(raw, "<I", 0x14C) | field(raw, "<I", 0x148) << 32
     table = [found.table for found in system.descriptors(0, 1)][0]
     inode = system.view.read(table * system.block + (number - 1) * system.inode, 128)
-    if inode[40:100] != copy or size > LONGEST * system.block:
+    if inode[40:100] != copy or size > JOURNAL_LONGEST * system.block:
         return []
     if field(inode, "<I", 32) & BY_EXTENTS:
         blocks = by_extents(system, copy, 5)
