@@ -45,9 +45,10 @@ def finish(old: Estate) -> transfer.Transfer:
 
 
 def used(old: Estate, dice: random.Random) -> int:
-    """A byte that is in use and belongs to no table."""
-    start, end = dice.choice([e for e in images.extents(old.disk) if e[0] > 4 * images.MIB])
-    return dice.randrange(start, end)
+    """A byte that belongs to no table, in a page that is in use as a whole."""
+    spans = [(-(-a // PAGE) * PAGE, b // PAGE * PAGE) for a, b in images.extents(old.disk)]
+    first, last = dice.choice([(a, b) for a, b in spans if 4 * images.MIB < a < b])
+    return dice.randrange(first, last)
 
 
 def test_sectors_that_die_are_zeros_counted_and_the_rest_is_right(
