@@ -9,14 +9,14 @@ import pytest
 
 from tests.unit.transfer import images, oracles
 from tests.unit.transfer.images import MIB
+from tests.unit.transfer.test_layout import OLD
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="root mounts the file systems")
 
-EXT3 = "^64bit,^metadata_csum,^flex_bg,^uninit_bg,^extent,^dir_nlink,^huge_file"
 KINDS = [
     pytest.param(("-b", "1024", "-i", "2048"), id="ext4"),
     pytest.param(("-O", "^64bit,^metadata_csum,uninit_bg"), id="ext4 of EL6"),
-    pytest.param(("-O", EXT3, "-b", "1024", "-J", "size=8"), id="ext3"),
+    pytest.param(("-O", OLD, "-b", "1024", "-J", "size=8"), id="ext3"),
 ]
 
 
@@ -123,7 +123,7 @@ def test_a_tree_of_extents_that_leads_nowhere_is_not_followed(
 
 
 def test_inodes_that_do_not_agree_with_their_count_are_copied(files: Path, tmp_path: Path) -> None:
-    image = images.ext(tmp_path / "fs", 64 * MIB, files, "-O", EXT3, "-b", "1024")
+    image = images.ext(tmp_path / "fs", 64 * MIB, files, "-O", OLD, "-b", "1024")
     tables = [place * 1024 for place in sorted(oracles.idle_ext(image))]
     assert not copied(images.extents(image, final=True), tables)
     images.run("debugfs", "-w", "-R", "set_bg 1 free_inodes_count 3", image)
