@@ -1,11 +1,14 @@
 """One connection to the source during a pass: what its reader tells, and what it is told.
 
-Several lanes share a disk by stripes; each checks the place of every frame it gets.
+Several lanes share a disk by stripes; each checks the place of every frame it gets. A walk may
+begin in the middle of the disk and goes round it then: what changes much is read first, and is on
+its way while the rest is read.
 """
 
 import hashlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -82,14 +85,16 @@ class Lane:
         self._hub, self.reader, self._number = hub, reader, number
         self._wake = threading.Condition()
         self._asked = threading.Event()  # a reader ignores a manifest that comes before its PASS
-        self._position = hub.order.start  # of the reader, by its own word
-        self._end = hub.order.start  # of the last frame
+        self._way = hub.order.start  # how far the reader is on its way, by its own word
+        self._end = hub.order.start or hub.order.begin  # of the last frame
+        self._turned = False  # whether the disk's end is behind it
         self._owed = 0
         self._last: Frame | None = None
         self._copied: dict[int, bytes] = {}  # digests of chunks that the writer had, not yet SAME
         self.safe = hub.order.start  # up to here the writer has synced all
         self.chunks = self.bad = self.used = self.total = 0
         self.straight = 0  # bytes that went to the hypervisor without us
+        self.heat: Counter[int] = Counter()  # bytes that were sent, by step of the disk
         self.areas = ""
         self.throttled = self.compressed = False
         self.finished = False
@@ -123,7 +128,8 @@ class Lane:
             if handler is None:
                 raise self.reader.failed(f"{frame.kind.name} came in the middle of a pass")
             handler(frame)
-        self._clear(self._end, self._hub.manifest.size)
+        self._turn()
+        self._clear(self._end, self._hub.order.begin)
         self._last = frame
         self.finished = True
 
@@ -145,6 +151,7 @@ class Lane:
             hash=manifest.algorithm,
             codec=order.codec,
             start=order.start,
+            begin=order.begin,
             rate=order.rate // self._hub.lanes,
             final=int(final),
             polite=int(polite),
@@ -163,15 +170,23 @@ class Lane:
         """Check a frame's place; what lies between it and the last one is not used any more."""
         size, end = self._hub.manifest.size, frame.offset + frame.length
         whole = end == size or end % CHUNK == 0
+        if end <= self._hub.order.begin:
+            self._turn()
         if frame.offset % CHUNK or frame.offset < self._end or not frame.length or not whole:
             raise self.reader.failed("a frame has an impossible place")
-        if end > size:
+        if end > (self._hub.order.begin if self._turned else size):
             raise self.reader.failed("a frame leads out of the disk")
         if self._foreign(frame.offset) or self._foreign(end - 1):
             raise self.reader.failed("a frame lies in another connection's part")
         self._clear(self._end, frame.offset)
         self._end = end
         return -(-frame.length // CHUNK)
+
+    def _turn(self) -> None:
+        """The disk's end is reached; what comes now lies before the beginning of the walk."""
+        if not self._turned:
+            self._clear(self._end, self._hub.manifest.size)
+            self._end, self._turned = 0, True
 
     def _foreign(self, offset: int) -> bool:
         return offset // STRIPE % self._hub.lanes != self._number
@@ -197,6 +212,7 @@ class Lane:
         if len(frame.payload) != count * width:
             raise self.reader.failed("a data frame is too short")
         self.chunks += count
+        self.heat[frame.offset // STEP] += frame.length
         self._hub.pass_on(self, frame, frame.payload, frame.payload)
 
     def _direct(self, frame: Frame) -> None:
@@ -207,6 +223,7 @@ class Lane:
         if not self._hub.order.direct or not whole:
             raise self.reader.failed("it tells of data that went straight, and none should have")
         self.chunks += count
+        self.heat[frame.offset // STEP] += frame.length
         self.straight += size
         self._hub.pass_on(self, frame, digests, frame.payload, size)
 
@@ -286,7 +303,7 @@ class Lane:
         self.used = int.from_bytes(frame.payload[:8], "big")
         self.throttled, self.compressed = bool(frame.payload[24]), bool(frame.payload[25])
         with self._wake:
-            self._position = max(self._position, frame.offset)
+            self._way = max(self._way, self._along(frame.offset))
             self._wake.notify_all()
         self._hub.moved()
 
@@ -305,22 +322,36 @@ class Lane:
     def feed(self) -> None:
         """The manifest, in short, a little ahead of the reading."""
         manifest = self._hub.manifest
-        told, whole = self._hub.order.start // STEP * STEP, manifest.size
         while not self._asked.wait(1.0) and not self._hub.done:
             pass
-        while not self._hub.done and not self.finished and told < whole:
-            with self._wake:
-                position = self._position
-                if told >= min(whole, position + AHEAD):
-                    self._wake.wait(1.0)
-                    continue
-            told = max(told, position // STEP * STEP)
-            length = min(STEP, whole - told)
+        for offset, length in self._steps():
+            if not self._due(self._along(offset), length):
+                continue
+            if self._hub.done or self.finished:
+                return
             payload = b""
-            if any(self._own(told, told + length)):
-                payload = manifest.shorts(told, length, SHORT, quick=self._hub.order.quick)
-            self.reader.send(Kind.MANIFEST, payload, told, length)
-            told += length
+            if any(self._own(offset, offset + length)):
+                payload = manifest.shorts(offset, length, SHORT, quick=self._hub.order.quick)
+            self.reader.send(Kind.MANIFEST, payload, offset, length)
+
+    def _steps(self) -> Iterator[tuple[int, int]]:
+        """(offset, length) of the manifest's pieces, in the order of the walk."""
+        order, size = self._hub.order, self._hub.manifest.size
+        for low, high in ((order.start // STEP * STEP or order.begin, size), (0, order.begin)):
+            for offset in range(low, high, STEP):
+                yield offset, min(STEP, high - offset)
+
+    def _due(self, way: int, length: int) -> bool:
+        """Wait for the reader to come near. False where it is already farther."""
+        with self._wake:
+            while way >= self._way + AHEAD and not self._hub.done and not self.finished:
+                self._wake.wait(1.0)
+            return way + length > self._way
+
+    def _along(self, offset: int) -> int:
+        """How far on its way the walk is at a place of the disk."""
+        begin = self._hub.order.begin
+        return offset - begin if offset >= begin else offset - begin + self._hub.manifest.size
 
     def close(self) -> None:
         """Wake whoever waits here: the pass is over."""

@@ -258,6 +258,17 @@ class Journal:
             return float("inf")
         return _number(ends[-1].get("sent"))
 
+    def hottest(self) -> int:
+        """Where on the disk the last delta that sent anything sent most; 0 before there was one."""
+        place = 0
+        for line in self.lines:
+            if line["event"] == "reset":
+                place = 0
+            elif line["event"] == "end" and line.get("pass") != "full":
+                hot = line.get("hot")
+                place = hot if isinstance(hot, int) else place
+        return place
+
     def reused(self) -> bool:
         """Whether the target was there before the manifest, so that it may hold anything."""
         found = [line for line in self.lines if line["event"] == "reset"]

@@ -13,6 +13,7 @@ class Order:
     kind: str
     device: str
     start: int = 0
+    begin: int = 0  # where the walk begins, a multiple of STEP; it goes round the disk
     rate: int = 0
     compress: bool = False
     room: int = 2**63  # bytes that the pool can still take for this file

@@ -8,7 +8,7 @@ crash can cost.
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from core.errors import OutsideFailed, Problem
 from core.progress import Meter, Report, Unit, track
 from core.quantities import duration, size
 from migrate.transfer_index import Index, Place
-from migrate.transfer_lane import Lane
+from migrate.transfer_lane import STEP, Lane
 from migrate.transfer_manifest import Journal, Manifest
 from migrate.transfer_order import Order, Outcome
 from migrate.transfer_sums import WIDTH, zeros
@@ -202,8 +202,14 @@ class Pump:
             **{"sent": outcome.sent, "wire": outcome.wire, "seconds": outcome.seconds},
             direct=outcome.direct,
             blank=order.blank,
+            hot=self._hottest(),
         )
         return outcome
+
+    def _hottest(self) -> int | None:
+        """Where on the disk most was sent, if anything was."""
+        heat = sum((lane.heat for lane in self._lanes), start=Counter[int]())
+        return max(heat, key=lambda step: (heat[step], -step)) * STEP if heat else None
 
     def _told(self, wire: int, seconds: float) -> Outcome:
         ends = [lane.ended() for lane in self._lanes]

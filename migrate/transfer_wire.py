@@ -31,7 +31,7 @@ MAGIC = b"GL"
 NUMBER = re.compile(r"[0-9]{1,9}")
 PARTS = {
     "reader": (
-        *("wire.py", "direct.py", "device.py", "workers.py", "pace.py"),
+        *("wire.py", "direct.py", "device.py", "workers.py", "pace.py", "known.py"),
         *("layout.py", "crc32c.py", "tables.py", "raid.py", "lvm.py"),
         *("ext.py", "unread.py", "xfs.py", "ntfs.py", "fat.py", "moment.py", "freeze.py"),
         *("holders.py", "route.py", "reader.py"),

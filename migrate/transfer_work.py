@@ -16,6 +16,7 @@ from migrate.moment import Moment
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_direct import Direct, routed
 from migrate.transfer_index import ALGORITHM, Index, path_of
+from migrate.transfer_lane import STEP
 from migrate.transfer_manifest import WIDTHS, Journal, Manifest
 from migrate.transfer_order import Order, Outcome
 from migrate.transfer_pass import Pump
@@ -79,6 +80,7 @@ class Work:
             kind=kind,
             device=self.disk.source,
             start=self.journal.resume("full") if kind == "full" else 0,
+            begin=self._begin() if kind != "full" else 0,
             rate=options.rate,
             compress=options.compress,
             room=self.room,
@@ -105,6 +107,11 @@ class Work:
             if index is not None and not self.disk.device:
                 index.add(self.disk.replica, self.manifest)
         return outcome
+
+    def _begin(self) -> int:
+        """What changed most last time is read first, and sent while the rest is read."""
+        place = self.journal.hottest()
+        return place if place % STEP == 0 and 0 < place < self.disk.size else 0
 
     def _has_a_past(self) -> bool:
         """Whether the target may hold something that the manifest does not tell of."""

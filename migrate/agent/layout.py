@@ -91,9 +91,12 @@ def split(view, leaves, final):
     return result
 
 
-def used(found):
-    """Used (start, end) of areas, in order."""
+def used(found, low, high):
+    """Used (start, end) of areas between two bytes of the disk, in order."""
     for start, end, _, _, walk in found:
+        start, end = max(start, low), min(end, high)
+        if start >= end:
+            continue
         if walk is None:
             yield start, end
         else:

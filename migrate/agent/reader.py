@@ -16,65 +16,19 @@ REPORT_EVERY = 16 * 1048576
 REPORT_SECONDS = 1.0
 RUN = 16 * 1048576
 HELD = 8  # tasks whose chunks the target is asked for: 8 MiB at most
+LATE = 8388608  # bytes that may wait for the line while the disk is read on
 STRIPE = 4 * 1048576  # of the disk: what one of several connections takes at a time
 
 
-class Manifest:
-    """What the controller knows, as it streams in; only ever a little ahead of the reading."""
-
-    def __init__(self):
-        self.runs, self.upto = [], 0
-
-    def add(self, offset, length, payload):
-        self.runs.append((offset, offset + length, payload))
-        self.upto = offset + length
-
-    def shorts(self, start, end):
-        """The first bytes of the digests from start to end; zeros where nothing is known."""
-        parts, at = [], start
-        for first, last, payload in self.runs:
-            if first >= end:
-                break
-            low, high = max(first, at), min(last, end)
-            if payload and low < high:
-                parts.append(ZEROS[:(low - at) // CHUNK * SHORT])
-                parts.append(payload[(low - first) // CHUNK * SHORT:
-                                     -(-(high - first) // CHUNK) * SHORT])
-                at = high
-        if not parts:
-            return NOTHING
-        parts.append(ZEROS[:-(-(end - at) // CHUNK) * SHORT])
-        return NOTHING.join(parts)
-
-    def known(self, start, end):
-        """Whether anything is known between the two, or could be: it was not told."""
-        if start >= end:
-            return False
-        at = start
-        for first, last, payload in self.runs:
-            if at >= end:
-                break
-            if first <= at < last:
-                low, high = at - first, min(last, end) - first
-                part = payload[low // CHUNK * SHORT:-(-high // CHUNK) * SHORT]
-                if part != ZEROS[:len(part)]:
-                    return True
-                at = min(last, end)
-        return at < end
-
-    def forget(self, offset):
-        """What lies before is not asked for again."""
-        while self.runs and self.runs[0][1] <= offset:
-            self.runs.pop(0)
-
-
 class Pass:
-    """One walk over one disk."""
+    """One walk over one disk, from ``begin`` to its end and then from its start to ``begin``."""
 
-    def __init__(self, link, device, fields, route):
+    def __init__(self, link, device, fields, route, found):
         self.link, self.device = link, device
+        self.found, self.announced = found, False
         self.new = hashes()[fields["hash"]]
         self.start = int(fields.get("start", "0"))
+        self.begin, self.fed = int(fields.get("begin", "0")), 0
         self.rate = int(fields.get("rate", "0"))
         self.lane, self.lanes = int(fields.get("lane", "0")), int(fields.get("lanes", "1"))
         # while one waits for the disk another one hashes
@@ -84,7 +38,7 @@ class Pass:
         self.offers = fields.get("offer") == "1"
         self.held, self.answers = [], {}  # answers of workers whose chunks are offered: in order
         self.run = None  # [kind, start, end, [digests]] of SAME or ZERO, not yet told
-        self.breaks, self.cursor = [], self.start
+        self.breaks, self.cursor = [], max(self.start, self.begin)
         self.told, self.clock = 0, ticks()
         self.used, self.sent, self.bad, self.took, self.serial = 0, 0, 0, 0, 0
         self.began, self.paid = ticks(), 0
@@ -98,36 +52,64 @@ class Pass:
 
     def listen(self, seconds):
         """Take what the controller sent; wait for it at most so long, None for ever."""
-        while seconds is None or self.link.ready(seconds):
+        while self.link.ready(seconds):
             kind, _, offset, length, payload = self.link.receive()
             if kind == CREDIT:
                 self.credit += offset
             elif kind == MANIFEST:
                 self.manifest.add(offset, length, payload)
+                self.fed = self.along(offset + length)
             elif kind == ANSWERED and self.offers:
                 self.answers[offset] = payload
             else:
                 raise Refused("unexpected frame %d during a pass" % kind)
             seconds = 0
 
-    def walk(self, extents):
-        for base, pieces in windows(extents, self.task):
+    def along(self, end):
+        """How far on its way the walk is at the end of something."""
+        way = end - self.begin
+        if way <= 0:
+            way += self.device.size
+        return way
+
+    def turn(self):
+        """The disk's end is reached."""
+        self.drain()
+        self.flush()
+        self.manifest.turn(self.begin)
+        self.breaks, self.cursor = [], 0
+
+    def announce(self):
+        """Tell what is in use, once: it is counted while the first tasks are read."""
+        if self.announced:
+            return
+        self.announced, total = True, 0
+        for start, end in used(self.found, 0, self.device.size):
+            total += end - start
+        areas = ["%d %d %s: %s" % (area[0], area[1] - area[0], area[2], area[3])
+                 for area in self.found if area[2] not in ("gap", "free")]
+        self.link.send(MAPPED, packed({"used": total, "workers": self.crew.count,
+                                       "areas": " | ".join(areas)[:100000]}))
+
+    def walk(self, low, high):
+        for base, pieces in windows(used(self.found, low, high), self.task):
             end = min(base + self.task, self.device.size)
             if end <= self.start or base // STRIPE % self.lanes != self.lane:
                 continue
             self.listen(0)
-            if self.manifest.upto < end:
+            if self.fed < self.along(end):
                 self.drain()
                 self.tell(base)
-                while self.manifest.upto < end:
+                while self.fed < self.along(end):
                     self.listen(None)
             while not self.crew.room():
                 self.collect()
             self.assign(base, end, pieces)
+
+    def finish(self):
         self.drain()
         self.flush()
         self.tell(self.device.size)
-        self.crew.dismiss()
 
     def assign(self, base, end, pieces):
         """Give one task to the crew, and note where chunks that the controller knows are unused
@@ -142,7 +124,7 @@ class Pass:
             first = start - start % CHUNK
             if first > self.cursor and self.manifest.known(self.cursor, first):
                 self.breaks.append(first)
-            self.cursor = max(self.cursor, stop + -stop % CHUNK)
+            self.cursor = max(self.cursor, min(stop + -stop % CHUNK, self.device.size))
         shorts = self.manifest.shorts(base, end)
         self.manifest.forget(min(base, self.cursor))
         order = [struct.pack(ORDER, base, end, self.codec.order(), int(self.offers), len(inside),
@@ -154,6 +136,7 @@ class Pass:
 
     def collect(self):
         """Take the oldest task's answer and tell the controller."""
+        self.announce()
         figures, body = self.crew.take()
         self.used += figures[1]
         self.took += figures[2]
@@ -169,6 +152,7 @@ class Pass:
 
     def drain(self):
         """Everything that was begun."""
+        self.announce()
         while self.crew.taken < self.crew.given:
             self.collect()
         while self.held:
@@ -316,19 +300,21 @@ def one_pass(link, fields, kept, route):
                       % (fields["device"], device.size, fields["size"]))
     final = fields.get("final") == "1"
     found = areas(certain(device), device.size, final)
-    total = 0
-    for start, end in used(found):
-        total += end - start
-    told = ["%d %d %s: %s" % (area[0], area[1] - area[0], area[2], area[3])
-            for area in found if area[2] not in ("gap", "free")]
-    walk = Pass(link, device, fields, route)
-    link.send(MAPPED, packed({"used": total, "workers": walk.crew.count,
-                              "areas": " | ".join(told)[:100000]}))
-    device.fresh()
-    walk.walk(used(found))
+    walk = Pass(link, device, fields, route, found)
+    link.lazily(LATE)
+    if walk.crew.alone is not None:  # nobody reads meanwhile
+        walk.announce()
+        device.fresh()
+    walk.walk(walk.begin, device.size)
+    if walk.begin:
+        walk.turn()
+        walk.walk(0, walk.begin)
+    walk.finish()
+    link.promptly()
     link.send(END, packed({
         "used": walk.used, "read": walk.took, "sent": walk.sent, "bad": walk.bad,
         "paused": int(walk.calm.paused * 1000)}))
+    walk.crew.dismiss()
     device.fresh()
     device.close()
 

@@ -112,11 +112,25 @@ def put(descriptor, data):
         data = data[done:]
 
 
+def patient(descriptor, reading):
+    """After a fault: wait, if it was only that a descriptor is not ready yet."""
+    if sys.exc_info()[1].errno != errno.EAGAIN:
+        raise
+    if reading:
+        select.select([descriptor], [], [])
+    else:
+        select.select([], [descriptor], [])
+
+
 def exactly(descriptor, count):
     """So many bytes. Raises Closed at the end of the stream."""
     parts = []
     while count:
-        part = os.read(descriptor, min(count, 1048576))
+        try:
+            part = os.read(descriptor, min(count, 1048576))
+        except (IOError, OSError):
+            patient(descriptor, True)
+            continue
         if not part:
             raise Closed()
         parts.append(part)
@@ -125,10 +139,12 @@ def exactly(descriptor, count):
 
 
 class Link:
-    """Both directions. Only ``send`` may be called by several threads."""
+    """Both directions. Only ``send`` may be called by several threads, and by one alone once it is
+    lazy."""
 
     def __init__(self, source, sink):
         self.source, self.sink = source, sink
+        self.late, self.waiting, self.most = [], 0, 0  # parts, their bytes, how many may wait
         self.lock = threading.Lock()
         for descriptor in (source, sink):
             try:
@@ -146,15 +162,53 @@ class Link:
         self.lock.acquire()
         try:
             if len(payload) > CHUNK:  # a call costs less than a copy of so much
-                put(self.sink, head)
-                put(self.sink, payload)
+                self.late.extend([head, payload])
             else:
-                put(self.sink, head + whole(payload))
+                self.late.append(head + whole(payload))
+            self.waiting += len(head) + len(payload)
+            self.push()
         finally:
             self.lock.release()
 
+    def lazily(self, most):
+        """From now on up to so many bytes may wait for the line while the work goes on."""
+        flags = fcntl.fcntl(self.sink, fcntl.F_GETFL)
+        fcntl.fcntl(self.sink, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+        self.most = most
+
+    def promptly(self):
+        """Nothing waits any more, and nothing will."""
+        self.most = 0
+        self.push()
+
+    def push(self):
+        """Send what waits as far as the line takes it, and in any case all above ``most``."""
+        while self.late:
+            first = self.late[0]
+            try:
+                done = os.write(self.sink, first)
+            except (IOError, OSError):
+                if self.waiting <= self.most and sys.exc_info()[1].errno == errno.EAGAIN:
+                    return
+                patient(self.sink, False)
+                continue
+            self.waiting -= done
+            if done < len(first):
+                self.late[0] = cut(first, done, len(first) - done)
+            else:
+                self.late.pop(0)
+
     def ready(self, seconds):
-        return bool(select.select([self.source], [], [], seconds)[0])
+        """Whether something came; meanwhile what waits is sent."""
+        while True:
+            waiting = []
+            if self.most and self.late:
+                waiting.append(self.sink)
+            came, free, _ = select.select([self.source], waiting, [], seconds)
+            if free:
+                self.push()
+            if came or not free:
+                return bool(came)
 
     def gone(self):
         """Whether the other end is, whatever of its words is still unread."""
@@ -260,6 +314,7 @@ def serve(role, handlers, source=0, sink=1):
 
 def complain(link, sentence, number, **more):
     try:
+        link.most = 0
         more.update({"message": sentence, "errno": number or 0})
         link.send(ERROR, packed(more))
     except (IOError, OSError):

@@ -72,7 +72,7 @@ def extents(image: Path, *, final: bool = False) -> list[tuple[int, int]]:
     names = agent()
     device = names["Device"](str(image))  # type: ignore[operator]
     found = names["areas"](device.read, device.size, final)  # type: ignore[operator]
-    spans = list(names["used"](found))  # type: ignore[operator]
+    spans = list(names["used"](found, 0, device.size))  # type: ignore[operator]
     assert all(a < b for a, b in spans)
     assert all(left[1] <= right[0] for left, right in itertools.pairwise(spans))
     os.close(device.descriptor)

@@ -226,7 +226,7 @@ def test_no_damage_to_metadata_breaks_the_walk_or_makes_it_leave_the_disk(
         data = bytes(raw)
         found = names["areas"](lambda o, n, d=data: d[o : o + n], len(data), False)  # type: ignore[operator]
         last = 0
-        for start, end in names["used"](found):  # type: ignore[operator]
+        for start, end in names["used"](found, 0, len(data)):  # type: ignore[operator]
             assert last <= start < end <= len(data)
             last = end
 

@@ -28,7 +28,7 @@ def peak(path: Path, size: int) -> int:
     tracemalloc.start()
     try:
         found = names["areas"](device.read, device.size, False)  # type: ignore[operator]
-        total = sum(end - start for start, end in names["used"](found))  # type: ignore[operator]
+        total = sum(end - start for start, end in names["used"](found, 0, device.size))  # type: ignore[operator]
         assert 0 < total < size // 100
         return tracemalloc.get_traced_memory()[1]
     finally:
