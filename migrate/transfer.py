@@ -174,9 +174,7 @@ def _prove(
     """The last pass and the comparison. A chunk that differs on the target is sent again: that
     happens when the controller lost its power between two writes, or the pool's disk is bad."""
     stay = disk is not plan.disks[-1]
-    with opened(
-        source, target, plan, folder, disk, options, "final", report, readers, stay=stay
-    ) as work:
+    with opened(source, target, plan, folder, disk, options, "final", report, readers) as work:
         repaired = 0
         for _ in range(ATTEMPTS):
             outcome = work.walk("final", options, report, stay=stay)

@@ -91,7 +91,7 @@ class Rounds:
 
     def _pass(self, disk: DiskPlan, kind: str, report: Report, *, stay: bool) -> Outcome | None:
         if disk.source not in self._works:
-            self._open(disk, kind, report, stay=stay)
+            self._open(disk, kind, report)
         work, stack = self._works[disk.source]
         if work.published or (kind == "full" and work.journal.finished("full")):
             return None
@@ -102,13 +102,12 @@ class Rounds:
             stack.__exit__(type(fault), fault, fault.__traceback__)
             raise
 
-    def _open(self, disk: DiskPlan, kind: str, report: Report, *, stay: bool) -> None:
+    def _open(self, disk: DiskPlan, kind: str, report: Report) -> None:
         with ExitStack() as stack:
             work = stack.enter_context(
                 opened(
                     *(self._source, self._target, self._plan, self._folder, disk, self._options),
                     *(kind, report, self._readers),
-                    stay=stay,
                 )
             )
             self._works[disk.source] = work, stack.pop_all()

@@ -92,7 +92,7 @@ class Work:
             moment=options.moment if kind == "final" else None,
             quick=options.quick and kind == "delta" and self.manifest.sums is not None,
         )
-        count = _connections(kind, options, self.disk, self.journal, stay=stay)
+        count = _connections(kind, options, self.disk, self.journal)
         with (
             self.readers.lent(count, report, stay=stay) as found,
             routed(options.direct, found, self.writer, report) as straight,
@@ -133,16 +133,14 @@ class Work:
         self.journal.add("publish")
 
 
-def _connections(
-    kind: str, options: Options, disk: DiskPlan, journal: Journal, *, stay: bool
-) -> int:
+def _connections(kind: str, options: Options, disk: DiskPlan, journal: Journal) -> int:
     """As told; else as was measured before the first copy, which is done for large disks, and is
-    still to be done where it says 0. A delta that follows one with little to send is not worth the
-    start of a second line, unless the lines ``stay``."""
+    still to be done where it says 0. A delta that follows one with little to send is quicker by one
+    connection alone, also where others stand already."""
     if options.connections:
         return options.connections
     little = kind != "full" and journal.last_delta() < LITTLE
-    if disk.size < LARGE or (little and not stay):
+    if disk.size < LARGE or little:
         return 1
     return journal.connections() or int(kind != "full")
 
@@ -165,11 +163,9 @@ def opened(
     kind: str = "",
     report: Report = silent,
     readers: Readers | None = None,
-    *,
-    stay: bool = False,
 ) -> Iterator[Work]:
     """One disk's agents and files. Those readers for a pass of ``kind`` that ``readers`` does not
-    have yet start beside the writer; ``stay`` as for that pass."""
+    have yet start beside the writer."""
     name = disk.replica.removesuffix(".replica.raw")
     disks = folder / "disks"
     journal = Journal(disks / f"{name}.journal")
@@ -178,7 +174,7 @@ def opened(
             path = disks / f"{name}.manifest"
             count = 0
             if _due(kind, options, journal):
-                count = _connections(kind, options, disk, journal, stay=stay) or 1
+                count = _connections(kind, options, disk, journal) or 1
             readers = readers or stack.enter_context(Readers(source))
             writer, *_ = beside(
                 [
