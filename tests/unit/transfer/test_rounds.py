@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -16,9 +16,11 @@ from commands import migrate_transfer
 from commands.connect import Case
 from core.errors import OutsideFailed
 from core.ports import Channel
-from migrate import transfer
+from migrate import transfer, transfer_work
 from migrate.limits import Hours, Limits
 from migrate.transfer import Options, Rounds
+from migrate.transfer_manifest import Journal
+from migrate.transfer_wire import Session
 from tests.unit.transfer import estate, images
 from tests.unit.transfer.estate import Estate
 
@@ -81,6 +83,30 @@ def test_rounds_start_their_agents_once_and_the_replica_follows_the_disk(
         assert old.source.started == count
     transfer.finish(old.source, old.target, old.plan, old.folder)
     assert old.replica.read_bytes() == old.expected()
+
+
+def test_a_round_after_one_with_little_to_send_uses_one_connection_of_those_that_stand(
+    old: Old, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+
+    class Counting(transfer_work.Pump):
+        def __init__(self, readers: Sequence[Session], *rest: Any) -> None:
+            used.append(len(readers))
+            super().__init__(readers, *rest)
+
+    monkeypatch.setattr(transfer_work, "Pump", Counting)
+    monkeypatch.setattr(transfer_work, "LARGE", 0)
+    journal = Journal(old.folder / "disks" / "old-sda.journal")
+    journal.add("connections", count=3)
+    journal.close()
+    with rounds(old) as passes:
+        for seed in range(3):
+            estate.change(old.disk, seed)
+            passes.go("delta")
+            assert part(old).read_bytes() == old.expected()
+    assert used == [3, 1, 1]
+    assert old.source.started == 3
 
 
 def test_all_disks_are_read_by_the_same_connection(tmp_path: Path) -> None:
