@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import shutil
 import threading
 import time
@@ -11,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from adapters import shell
-from adapters.process import ENVIRONMENT, ProcessChannel, started
+from adapters.process import ENVIRONMENT, ProcessChannel, readable, started
 from core.errors import OutsideFailed
 from core.ports import Channel, Completed
 
@@ -52,7 +51,7 @@ class LocalHost:
         descriptor = channel.stdout.fileno()
         while True:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            if left <= 0 or not readable(descriptor, left):
                 raise OutsideFailed(f"`{name}` did not end in {timeout:.0f} s", where=self._name)
             data = os.read(descriptor, 65536)
             if not data:

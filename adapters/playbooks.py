@@ -4,7 +4,6 @@ JSON lines over a pipe."""
 import contextlib
 import json
 import os
-import select
 import shlex
 import shutil
 import signal
@@ -19,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adapters.process import ENVIRONMENT
+from adapters.process import ENVIRONMENT, readable
 from core.errors import OutsideFailed
 from core.ports import PlayEvent, PlayResult
 from core.state import publish
@@ -199,8 +198,7 @@ def _events(process: subprocess.Popen[bytes], descriptor: int) -> Iterator[PlayE
     """Events as they come, until the process has ended and nothing is left to read."""
     kept = b""
     while True:
-        ready, _, _ = select.select([descriptor], [], [], 0.5)
-        if not ready:
+        if not readable(descriptor, 0.5):
             if process.poll() is not None:
                 return
             continue

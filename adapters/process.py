@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import shlex
 import signal
 import socket
@@ -20,6 +21,14 @@ ENVIRONMENT = {
     "LC_ALL": "C",
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
+
+
+def readable(descriptor: int, seconds: float) -> bool:
+    """Whether something, or the end, can be read within ``seconds``. Many servers at once are more
+    descriptors than select() knows."""
+    looking = select.poll()
+    looking.register(descriptor, select.POLLIN)
+    return bool(looking.poll(max(0.0, seconds) * 1000))
 
 
 class Tail:

@@ -182,7 +182,10 @@ def opened(
                     *readers.starting(count, report),
                 ]
             )
-            algorithm = Manifest.open(path).algorithm if path.exists() else ""
+            algorithm = ""
+            if path.exists():
+                with contextlib.closing(Manifest.open(path)) as known:
+                    algorithm = known.algorithm
             if algorithm not in writer.hello.hashes:
                 algorithm = _choose(readers.one(report), writer)
             answer = _open(writer, plan, disk, journal, algorithm, again=options.again)

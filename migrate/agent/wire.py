@@ -116,10 +116,12 @@ def patient(descriptor, reading):
     """After a fault: wait, if it was only that a descriptor is not ready yet."""
     if sys.exc_info()[1].errno != errno.EAGAIN:
         raise
+    looking = select.poll()
     if reading:
-        select.select([descriptor], [], [])
+        looking.register(descriptor, select.POLLIN)
     else:
-        select.select([], [descriptor], [])
+        looking.register(descriptor, select.POLLOUT)
+    looking.poll()
 
 
 def exactly(descriptor, count):
@@ -200,15 +202,19 @@ class Link:
 
     def ready(self, seconds):
         """Whether something came; meanwhile what waits is sent."""
+        patience = -1
+        if seconds is not None:
+            patience = int(seconds * 1000 + 0.999)
         while True:
-            waiting = []
+            looking = select.poll()  # select() fails where many descriptors are open
+            looking.register(self.source, select.POLLIN)
             if self.most and self.late:
-                waiting.append(self.sink)
-            came, free, _ = select.select([self.source], waiting, [], seconds)
-            if free:
+                looking.register(self.sink, select.POLLOUT)
+            found = [descriptor for descriptor, _ in looking.poll(patience)]
+            if self.sink in found:
                 self.push()
-            if came or not free:
-                return bool(came)
+            if not found or self.source in found:
+                return bool(found)
 
     def gone(self):
         """Whether the other end is, whatever of its words is still unread."""

@@ -3,9 +3,10 @@
 import itertools
 import os
 import random
+import resource
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from core.errors import OutsideFailed
 from core.ports import Channel
 from migrate import transfer, transfer_lane, transfer_pass, transfer_work
 from migrate.transfer import Options
+from migrate.transfer_dd import by_dd
 from migrate.transfer_lane import Lane
 from migrate.transfer_manifest import Journal
 from migrate.transfer_wire import Frame
@@ -88,7 +90,9 @@ def test_what_changed_most_is_read_first_and_nothing_is_left_out(
     rot(old.disk, 2 * STEP, 3 * STEP, 1)
     estate.change(old.disk, 2, writes=2)
     transfer.copy(old.source, old.target, old.plan, old.folder, "delta", options)
-    assert journal(old).hottest() == 2 * STEP
+    told = journal(old)
+    assert told.hottest() == 2 * STEP
+    told.close()
     for seed, gone in ((3, "d1/f1 d1/f8"), (4, "d2/f2 d3/f3"), (5, "zeros")):
         estate.free(old.disk, *gone.split())
         estate.change(old.disk, seed, writes=2)
@@ -187,7 +191,7 @@ def spoken(sent: list[tuple[int, bytes, int]], most: int) -> tuple[bytes, int]:
     """(what arrives, bytes that waited when all was said) of a link whose other end reads only
     when that is so."""
     names = images.agent()
-    nothing, _ = os.pipe()
+    nothing = os.open("/dev/null", os.O_RDONLY)
     ours, theirs = os.pipe()
     link = names["Link"](nothing, theirs)  # type: ignore[operator]
     if most:
@@ -204,6 +208,8 @@ def spoken(sent: list[tuple[int, bytes, int]], most: int) -> tuple[bytes, int]:
     link.promptly()
     os.close(theirs)
     reading.join()
+    os.close(ours)
+    os.close(nothing)
     return b"".join(found), waited
 
 
@@ -217,7 +223,7 @@ def test_what_waits_for_the_line_holds_nobody_up_and_arrives_in_order() -> None:
 
 def test_no_more_than_it_may_waits_for_the_line() -> None:
     names = images.agent()
-    nothing, _ = os.pipe()
+    nothing = os.open("/dev/null", os.O_RDONLY)
     ours, theirs = os.pipe()
     link = names["Link"](nothing, theirs)  # type: ignore[operator]
     link.lazily(2 * MIB)
@@ -237,7 +243,42 @@ def test_no_more_than_it_may_waits_for_the_line() -> None:
     found: list[bytes] = []
     drained(ours, found)
     speaking.join()
+    os.close(ours)
+    os.close(nothing)
     assert b"".join(found) == spoken(sent, 0)[0]
+
+
+@pytest.fixture
+def many_open_files() -> Iterator[None]:
+    """More than select() knows of."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip(f"no process may open more than {hard} files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    yield
+    for descriptor in opened:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_open_files")
+def test_a_controller_of_many_servers_has_many_files_open(tmp_path: Path) -> None:
+    assert LocalHost("hv1").run(("echo", "hello")).stdout == b"hello\n"
+    old = estate.make(tmp_path, estate.disk(tmp_path, 24 * MIB))
+    with by_dd(old.source) as reader:
+        assert reader.hello.python == "dd"
+    transfer.copy(old.source, old.target, old.plan, old.folder)
+    assert old.replica.with_name(f"{old.replica.name}.part").read_bytes() == old.expected()
+
+
+def test_no_pass_leaves_a_file_open(tmp_path: Path) -> None:
+    old = estate.make(tmp_path, estate.disk(tmp_path, 24 * MIB))
+    transfer.copy(old.source, old.target, old.plan, old.folder)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    transfer.copy(old.source, old.target, old.plan, old.folder, "delta")
+    transfer.finish(old.source, old.target, old.plan, old.folder)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 # An old sshd gives a command one socket for both ways.
