@@ -51,8 +51,8 @@ def test_who_asks_for_what_has_passed_is_told_and_holds_nobody_up(disc):
     raw = disc.read_bytes()
     view = Window(str(disc), len(raw))
     with ThreadPoolExecutor() as threads:
+        view.need("all", 0)  # before: else all may have passed when it is said
         threads.submit(view.fill)
-        view.need("all", 0)
         assert threads.submit(read, view, "all", 0, len(raw)).result(30) == (raw, True)
         assert threads.submit(read, view, "late", 10, 20).result(30) == (b"", False)
 
