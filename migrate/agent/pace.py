@@ -3,6 +3,7 @@ compression only while the line is what holds it up. Joined after workers.py."""
 CALM_AFTER = 16  # answers until there is a baseline
 BUSY = 2.0  # times the baseline
 QUICK = 0.001  # seconds; a read below that never counts as slow
+LASTING = 0.25  # seconds; what is over by then, as somebody's flush, is no load
 
 
 class Calm:
@@ -13,7 +14,7 @@ class Calm:
 
     def __init__(self, most):
         self.most, self.seen = most, 0
-        self.recent, self.base = 0.0, 0.0
+        self.recent, self.base, self.slow = 0.0, 0.0, None
         self.throttled, self.paused = False, 0.0
 
     def pause(self, seconds, reads):
@@ -31,7 +32,12 @@ class Calm:
             return 0.0
         self.base = min(self.recent, self.base + (self.recent - self.base) * 0.001)
         factor = min(self.recent / max(self.base, QUICK), self.most)
-        self.throttled = factor >= BUSY
+        if factor < BUSY:
+            self.slow = None
+        elif self.slow is None:
+            self.slow = ticks()
+        # a clock that was set back makes this a load at once
+        self.throttled = self.slow is not None and not 0 <= ticks() - self.slow < LASTING
         if not self.throttled:
             return 0.0
         rest = seconds * (factor - 1)

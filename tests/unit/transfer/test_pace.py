@@ -30,8 +30,12 @@ def agent(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 
 def rests(agent: dict[str, object], latencies: list[float], most: float = 4.0) -> list[float]:
-    calm = agent["Calm"](most)  # type: ignore[operator]
-    return [calm.pause(seconds, 1) for seconds in latencies]
+    """How long it rests after each of these reads, which follow each other."""
+    calm, found = agent["Calm"](most), []  # type: ignore[operator]
+    for seconds in latencies:
+        agent["now"] += seconds  # type: ignore[operator]
+        found.append(calm.pause(seconds, 1))
+    return found
 
 
 def test_a_disk_that_others_keep_busy_is_left_to_them_in_part(agent: dict[str, object]) -> None:
@@ -39,6 +43,11 @@ def test_a_disk_that_others_keep_busy_is_left_to_them_in_part(agent: dict[str, o
     assert not any(pauses[:40])
     assert pauses[79] == pytest.approx(0.040 * 3, rel=0.01)  # never more than four times as slow
     assert pauses[-1] == 0
+
+
+def test_a_burst_that_is_soon_over_is_no_load(agent: dict[str, object]) -> None:
+    assert not any(rests(agent, ([0.004] * 40 + [0.040] * 5) * 4))
+    assert any(rests(agent, [0.004] * 40 + [0.040] * 9))
 
 
 def test_who_does_not_want_to_wait_is_never_held_up(agent: dict[str, object]) -> None:
