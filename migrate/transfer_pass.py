@@ -315,7 +315,8 @@ class Pump:
             raise self._writer.failed("it acknowledges other chunks than were sent")
         self._settle()
         self._manifest.sync()
-        self._journal.add("upto", at=min(lane.safe for lane in self._lanes))
+        if self._order.kind == "full":  # any other pass compares from its start, interrupted or not
+            self._journal.add("upto", at=min(lane.safe for lane in self._lanes))
         for lane, cost in costs.items():
             if cost:
                 lane.pay(cost)

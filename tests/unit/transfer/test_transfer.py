@@ -71,6 +71,17 @@ def test_a_pass_goes_on_from_any_chunk_also_in_the_middle_of_what_is_read_at_onc
     assert old.replica.read_bytes() == old.expected()
 
 
+def test_only_the_first_copy_writes_down_how_far_it_is(old: Estate) -> None:
+    copy(old)
+    estate.change(old.disk, 1)
+    copy(old, "delta")
+    (path,) = old.folder.glob("disks/*.journal")
+    events = [json.loads(line)["event"] for line in path.read_text().splitlines()]
+    first = events.index("end")
+    assert "upto" in events[:first]
+    assert events[first + 1 :] == ["start", "end"]
+
+
 def test_the_replica_is_sparse_and_holds_nothing_that_was_deleted(old: Estate) -> None:
     copy(old)
     part = old.replica.with_name(old.replica.name + ".part")
