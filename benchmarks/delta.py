@@ -5,8 +5,10 @@ does: for 8 GiB of disk 40 MB of used blocks overwritten in pieces of 64 KiB her
 10 MB of new files. Both then bring their own copy up to date, in turns first. Ours is a round of
 several, whose agents stay (`migrate transfer --pass delta --every`, `migrate warm`); with --alone a
 command of its own, which begins with the login as rsync does every time. ``wire_per_changed``
-counts all that crossed the line, headers included, against the 4 KiB blocks that are different. The
-last line is JSON; ``ratio_rsync`` is the worst over all lines and caches.
+counts all that crossed the line, headers included, against the 4 KiB blocks that are different. In
+the same turns the bare reading of what is in use is timed (bare.py), which no program that compares
+the disk gets below. The last line is JSON; ``ratio_rsync`` is the worst over all lines and caches,
+``floors_rsync`` the bare reading's share of rsync's time.
 """
 
 import argparse
@@ -26,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from adapters.local import LocalHost
 from adapters.ssh import SshHost
-from benchmarks import bed, peers
+from benchmarks import bare, bed, peers
 from benchmarks.bed import Disk, Line
 from benchmarks.transfer import OURS, RSYNC, Runs, check, ours, show
 from migrate.transfer import Rounds
@@ -34,6 +36,7 @@ from tests.unit.transfer import estate, images
 from tests.unit.transfer.images import MIB
 
 BLOCK, PIECE = 4096, 65536
+BARE = "bare reading"
 
 
 def metadata(disk: Disk, start: int) -> list[tuple[int, int]]:
@@ -110,9 +113,14 @@ def deltas(line: Line, disk: Disk, root: Path, *, alone: bool) -> Iterator[Calla
 def synced(
     name: str, delta: Callable[[], object], line: Line, disk: Disk, top: Path, runs: Runs
 ) -> None:
+    spans = images.extents(Path(disk.loop)) if name == BARE else []
+    if name == BARE:  # to know what is in use brought some of it into memory
+        images.run("blockdev", "--flushbufs", disk.loop)
     before, start = line.bytes(), time.monotonic()
     if name == OURS:
         delta()
+    elif name == BARE:
+        bare.read(disk.loop, spans)
     else:
         peers.rsync(line, disk, top / "rsynced")
     runs.seconds.append(time.monotonic() - start)
@@ -138,7 +146,8 @@ def prepare(cache: str, disk: Disk, top: Path) -> None:
 def measure(
     delta: Callable[[], object], line: Line, cache: str, disk: Disk, top: Path, seeds: range
 ) -> tuple[dict[str, Runs], list[int]]:
-    table, changed = {OURS: Runs(), RSYNC: Runs()}, []
+    names = (OURS, RSYNC, BARE)
+    table, changed = {name: Runs() for name in names}, []
     for seed in seeds:
         old = masked(disk, top / "old")
         change(disk, top, seed)
@@ -146,7 +155,8 @@ def measure(
         changed.append(difference(old, new))
         old.unlink()
         new.unlink()
-        for name in (OURS, RSYNC) if seed % 2 else (RSYNC, OURS):
+        turn = seed % len(names)
+        for name in (*names[turn:], *names[:turn]):
             prepare(cache, disk, top)
             synced(name, delta, line, disk, top, table[name])
             last = f"{table[name].seconds[-1]:.2f} s, {table[name].wire[-1] / MIB:.1f} MiB"
@@ -197,10 +207,12 @@ def main() -> None:
 def summary(
     results: dict[str, tuple[dict[str, Runs], list[int]]], used: int, size: int
 ) -> dict[str, object]:
-    ratios = {
-        name: round(table[OURS].median / table[RSYNC].median, 3)
-        for name, (table, _) in results.items()
-    }
+    def ratios(one: str, other: str) -> dict[str, float]:
+        return {
+            name: round(table[one].median / table[other].median, 3)
+            for name, (table, _) in results.items()
+        }
+
     wires = [
         sent / changed
         for table, sizes in results.values()
@@ -210,9 +222,11 @@ def summary(
         "bench": "delta",
         "size_mib": size // MIB,
         "used_mib": used // MIB,
-        "ratio": max(ratios.values()),
-        "ratio_rsync": max(ratios.values()),
-        "ratios_rsync": ratios,
+        "ratio": max(ratios(OURS, RSYNC).values()),
+        "ratio_rsync": max(ratios(OURS, RSYNC).values()),
+        "ratios_rsync": ratios(OURS, RSYNC),
+        "floors_rsync": ratios(BARE, RSYNC),
+        "ratios_bare": ratios(OURS, BARE),
         "seconds": {name: round(table[OURS].median, 2) for name, (table, _) in results.items()},
         "wire_per_changed": round(statistics.median(wires), 4),
     }
