@@ -15,7 +15,7 @@ import pytest
 
 from core.errors import OutsideFailed
 from core.progress import Event
-from migrate import transfer, transfer_lane, transfer_wire
+from migrate import transfer, transfer_wire
 from migrate.transfer import Options, Rounds
 from migrate.transfer_direct import Direct
 from migrate.transfer_wire import Kind, session
@@ -124,13 +124,7 @@ def test_the_way_is_found_on(
 def test_several_connections_each_find_their_way(
     old: estate.Estate, way: Direct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stripe, plain = 2 * images.MIB, transfer_wire.program
-    monkeypatch.setattr(transfer_lane, "STRIPE", stripe)
-    monkeypatch.setattr(
-        transfer_wire,
-        "program",
-        lambda role: plain(role).replace(b"STRIPE = 4 * 1048576", b"STRIPE = %d" % stripe),
-    )
+    estate.narrow_stripes(monkeypatch)
     full, _ = copy(old, way, connections=3)
     assert full.direct > 0.99 * full.used
     transfer.finish(old.source, old.target, old.plan, old.folder)

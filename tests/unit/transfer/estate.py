@@ -7,8 +7,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from adapters.local import LocalHost
 from core.ports import Channel, Completed
+from migrate import transfer_lane, transfer_wire
 from migrate.plan import DiskPlan, NicPlan, Plan, Quiesce, Rehearsal
 from tests.unit.transfer import images
 
@@ -171,3 +174,14 @@ def change(path: Path, seed: int, writes: int = 8) -> None:
                 continue
             file.seek(at)
             file.write(dice.randbytes(min(dice.choice((512, 4096)), end - at)))
+
+
+def narrow_stripes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So narrow, on both sides, that a small disk has many."""
+    stripe, plain = 2 * images.MIB, transfer_wire.program
+    monkeypatch.setattr(transfer_lane, "STRIPE", stripe)
+
+    def program(role: str) -> bytes:
+        return plain(role).replace(b"STRIPE = 4 * 1048576", b"STRIPE = %d" % stripe)
+
+    monkeypatch.setattr(transfer_wire, "program", program)

@@ -5,24 +5,10 @@ from pathlib import Path
 import pytest
 
 from adapters.local import LocalHost
-from migrate import transfer, transfer_lane, transfer_speed, transfer_wire
+from migrate import transfer, transfer_speed
 from migrate.transfer import Options
 from migrate.transfer_manifest import Journal
 from tests.unit.transfer import estate, images
-
-STRIPE = 2 * images.MIB
-
-
-@pytest.fixture
-def striped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stripes so narrow that a small disk has many."""
-    monkeypatch.setattr(transfer_lane, "STRIPE", STRIPE)
-    plain = transfer_wire.program
-
-    def program(role: str) -> bytes:
-        return plain(role).replace(b"STRIPE = 4 * 1048576", b"STRIPE = %d" % STRIPE)
-
-    monkeypatch.setattr(transfer_wire, "program", program)
 
 
 @pytest.mark.usefixtures("striped")

@@ -23,14 +23,11 @@ from migrate.transfer_manifest import Journal
 from migrate.transfer_wire import Frame
 from tests.unit.transfer import estate, images
 from tests.unit.transfer.estate import Estate
-from tests.unit.transfer.test_lanes import striped
 from tests.unit.transfer.test_pace import patched
 
 MIB = images.MIB
 STEP = 8 * MIB
 ODD = 40 * MIB + 5 * 512  # of no chunk's size, as most real disks are
-
-__all__ = ["striped"]
 
 
 @pytest.fixture
