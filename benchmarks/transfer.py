@@ -5,7 +5,8 @@ and a warm cache of the source's disk, over a line as fast as this machine goes 
 with 50 ms. bed.py says what disk and line are. Read through a real sshd, every method with the
 same ssh and cipher but virt-p2v's path, which names none and gets ssh's first; written to this
 machine's disk and synced. The last line is JSON: ``ratio`` is ours to virt-p2v's path, the worst
-over all conditions, ``ratios_same_cipher`` to the same path with the others' cipher.
+over all conditions, ``ratios_same_cipher`` to the same path with the others' cipher;
+``wire_per_used`` is of medians, too.
 """
 
 import argparse
@@ -90,7 +91,7 @@ def measure(
         for name in (*names[turn:], *names[:turn]):
             (disk.cool if cache == "cold" else disk.warm)()
             one(name, line, disk, top, table[name])
-            last = f"{table[name].seconds[-1]:.2f} s"
+            last = f"{table[name].seconds[-1]:.2f} s, {table[name].wire[-1] / MIB:.0f} MiB"
             print(f"{line.name} {cache} {number + 1} {name}: {last}", file=sys.stderr)
     return table
 
@@ -143,7 +144,7 @@ def summary(results: dict[str, dict[str, Runs]], used: int, size: int) -> dict[s
             if OURS in table and peer in table
         }
 
-    wire = [runs for table in results.values() for runs in table[OURS].wire]
+    wire = [statistics.median(table[OURS].wire) for table in results.values()]
     return {
         "bench": "transfer",
         "size_mib": size // MIB,

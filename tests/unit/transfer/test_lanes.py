@@ -49,6 +49,7 @@ def test_a_pass_of_several_connections_goes_on_where_the_slowest_was(tmp_path: P
         (16, {1: 100e6, 2: 190e6, 4: 210e6}, 2),  # one cipher stream fills one processor
         (2, {1: 400e6}, 1),  # more would take what hashes
         (2, {1: 40e6, 2: 80e6, 4: 110e6}, 2),  # a far line: its delay holds each of them up
+        (2, {1: 40e6, 2: 80e6, 4: 125e6}, 4),  # and the line is full: eight are not tried
         (2, {1: 40e6, 2: 55e6}, 1),  # an old processor's cipher: two share it with the hashes
         (8, {1: 40e6, 2: 80e6, 4: 160e6, 8: 200e6}, 4),
     ],
