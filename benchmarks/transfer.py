@@ -6,7 +6,7 @@ with 50 ms. bed.py says what disk and line are. Read through a real sshd, every 
 same ssh and cipher but virt-p2v's path, which names none and gets ssh's first; written to this
 machine's disk and synced. The last line is JSON: ``ratio`` is ours to virt-p2v's path, the worst
 over all conditions, ``ratios_same_cipher`` to the same path with the others' cipher;
-``wire_per_used`` is of medians, too.
+``wire_per_used`` is of medians, too, ``wire_per_used_most`` of the worst run.
 """
 
 import argparse
@@ -144,7 +144,7 @@ def summary(results: dict[str, dict[str, Runs]], used: int, size: int) -> dict[s
             if OURS in table and peer in table
         }
 
-    wire = [statistics.median(table[OURS].wire) for table in results.values()]
+    wires = [table[OURS].wire for table in results.values()]
     return {
         "bench": "transfer",
         "size_mib": size // MIB,
@@ -156,7 +156,8 @@ def summary(results: dict[str, dict[str, Runs]], used: int, size: int) -> dict[s
         "ratios_rsync": ratios(RSYNC),
         "ratios_dd": ratios("dd|ssh"),
         "seconds": {key: round(table[OURS].median, 2) for key, table in results.items()},
-        "wire_per_used": round(max(wire) / used, 4),
+        "wire_per_used": round(max(map(statistics.median, wires)) / used, 4),
+        "wire_per_used_most": round(max(map(max, wires)) / used, 4),
     }
 
 
