@@ -2,9 +2,13 @@
 line. Measured with random bytes, before the first copy of a large disk."""
 
 import os
+import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import accumulate, chain
 from typing import Self
 
 from core.beside import beside
@@ -13,11 +17,20 @@ from core.progress import Report, silent
 from migrate.transfer_dd import reading
 from migrate.transfer_wire import Kind, Session, session
 
-SAMPLE = 16 * 1024 * 1024  # bytes per connection
-PAYS = 1.3  # so much quicker must twice as many be
-TWICE = 1.4  # where they take processors from others
-FULL = 1.75  # quicker by less, where a delay held all up: it is the line that does now
+SAMPLE = 8 * 1024 * 1024  # bytes per connection: four windows of ssh
+PIECE = 256 * 1024  # bytes, asked for first; then twice as much as came
+AHEAD = 4 * 1024 * 1024  # bytes that one connection is asked for at most
+BRIEF = 0.1  # seconds; a line that brings that sooner is measured with twice as much
+LONG = 1.0  # seconds; nothing more is asked for then
+PAYS = 1.3  # so much quicker must more connections be
+FAR = 1.4  # where they take processors from others
+FULL = (
+    0.85  # where each brings less of what it brought, the delay does not hold it up: the line does
+)
 QUICK = 100e6  # bytes per second of a connection that no delay holds up
+MANY = (
+    4  # are tried at once over a far line: between one and four lies half a second, not much gain
+)
 MOST = 8
 
 
@@ -96,26 +109,28 @@ def _more(source: Host, count: int) -> Iterator[list[Session]]:
 
 
 def _grow(source: Host, found: list[Session], stack: ExitStack) -> None:
-    """Twice as many readers, and again, while that makes the line quicker. Half of the processors
-    are left to those that hash and write, unless delays hold the connections up: then twice as
-    many are quicker by two fifths at least, and nothing is tried on a line that is full: a trial of
-    eight costs it 128 MiB. Those that measured do the work."""
+    """More readers, and more again, while that makes the line quicker. Half of the processors are
+    left to those that hash and write, unless delays hold the connections up. Nothing is tried on a
+    line that is full: a trial costs bytes. Those that measured do the work."""
     half = _processors(found[0]) // 2
     rate = _rate(found)
-    while 2 * len(found) <= MOST:
-        spare = 2 * len(found) <= half
-        if not spare and rate > QUICK * len(found):
+    while len(found) < MOST:
+        held = rate < QUICK * len(found)
+        count = max(MANY if held else 0, 2 * len(found))
+        spare = count <= half
+        if not spare and not held:
             return
         tried = stack.enter_context(ExitStack())
-        more = tried.enter_context(_more(source, len(found)))
+        more = tried.enter_context(_more(source, count - len(found)))
         now = _rate([*found, *more])
-        if now < (PAYS if spare else TWICE) * rate:
+        if now < (PAYS if spare else FAR) * rate:
             for reader in more:
                 reader.bye()
             tried.close()
             return
+        full = now / count < FULL * rate / len(found)
         found += more
-        if not spare and now < FULL * rate:
+        if full and not spare:
             return
         rate = now
 
@@ -127,16 +142,51 @@ def _processors(reader: Session) -> int:
 
 def _rate(found: list[Session]) -> float:
     """Bytes per second that all together bring."""
+    sample = Sample(len(found))
+    return in_full_swing(beside([partial(sample.taken, reader) for reader in found]))
 
-    def taking(reader: Session) -> Callable[[], None]:
-        def take() -> None:
-            reader.send(Kind.PROBE, length=SAMPLE)
-            left = SAMPLE
-            while left > 0:
-                left -= len(reader.expect(Kind.PROBE).payload)
 
-        return take
+def in_full_swing(flows: list[list[tuple[float, int]]]) -> float:
+    """Bytes per second of all flows, (moment, size) each, together: the later half of what came
+    until the first of them came to its end."""
+    end = min(flow[-1][0] for flow in flows)
+    came = [(moment, size) for moment, size in sorted(chain(*flows)) if moment <= end]
+    total = list(accumulate(size for _, size in came))
+    half = bisect_left(total, total[-1] / 2)
+    return (total[-1] - total[half]) / max(end - came[half][0], 1e-6)
 
-    start = time.monotonic()
-    beside([taking(reader) for reader in found])
-    return len(found) * SAMPLE / max(time.monotonic() - start, 1e-6)
+
+class Sample:
+    """What several connections bring together; one that is in full swing brings more of it than
+    one whose TCP is still finding out how much it may send."""
+
+    def __init__(self, count: int) -> None:
+        self._start = time.monotonic()
+        self._left = self._again = count * SAMPLE
+        self._lock = threading.Lock()
+
+    def taken(self, reader: Session) -> list[tuple[float, int]]:
+        """What came when. Twice as much is asked for as came, so a slow line is not asked for what
+        it brings in minutes."""
+        came: list[tuple[float, int]] = []
+        under_way = PIECE
+        reader.send(Kind.PROBE, length=PIECE)
+        while under_way:
+            size = len(reader.expect(Kind.PROBE).payload)
+            came.append((time.monotonic(), size))
+            under_way -= size
+            more = self.more(min(2 * size, AHEAD - under_way))
+            if more:
+                reader.send(Kind.PROBE, length=more)
+            under_way += more
+        return came
+
+    def more(self, wanted: int) -> int:
+        """How much of that is still to be brought; 0 when it took long enough."""
+        past = time.monotonic() - self._start
+        with self._lock:
+            if self._left < wanted and past < BRIEF:
+                self._left, self._again = self._left + self._again, 0
+            part = min(wanted, self._left) if past < LONG else 0
+            self._left -= part
+        return part

@@ -353,11 +353,14 @@ def handlers(link):
         found = holders(os.stat(unpacked(payload)["path"]).st_dev)
         link.send(HOLDERS, packed({"lines": " | ".join(found[:200])}))
 
+    sample = []  # made once: an old kernel's random bytes are slower than the line
+
     def probe(codec, offset, length, payload):
-        sample = os.urandom(4 * CHUNK)
+        if not sample:
+            sample.append(os.urandom(4 * CHUNK))
         while length > 0:
-            link.send(PROBE, sample[:length])
-            length -= len(sample)
+            link.send(PROBE, sample[0][:length])
+            length -= len(sample[0])
 
     def ignore(codec, offset, length, payload):
         """What was still under way when a pass ended."""

@@ -48,10 +48,11 @@ def test_a_pass_of_several_connections_goes_on_where_the_slowest_was(tmp_path: P
     [
         (16, {1: 100e6, 2: 190e6, 4: 210e6}, 2),  # one cipher stream fills one processor
         (2, {1: 400e6}, 1),  # more would take what hashes
-        (2, {1: 40e6, 2: 80e6, 4: 110e6}, 2),  # a far line: its delay holds each of them up
-        (2, {1: 40e6, 2: 80e6, 4: 125e6}, 4),  # and the line is full: eight are not tried
-        (2, {1: 40e6, 2: 55e6}, 1),  # an old processor's cipher: two share it with the hashes
-        (8, {1: 40e6, 2: 80e6, 4: 160e6, 8: 200e6}, 4),
+        (2, {1: 40e6, 4: 120e6}, 4),  # a far line holds each of them up; four fill it
+        (2, {1: 40e6, 4: 160e6, 8: 200e6}, 4),
+        (2, {1: 40e6, 4: 160e6, 8: 300e6}, 8),
+        (2, {1: 40e6, 4: 55e6}, 1),  # an old processor's cipher: they share it with the hashes
+        (8, {1: 200e6, 2: 380e6, 4: 760e6}, 4),  # eight would take what hashes
     ],
 )
 def test_more_connections_are_taken_only_while_they_pay(
@@ -67,9 +68,30 @@ def test_more_connections_are_taken_only_while_they_pay(
 
 def test_a_line_is_really_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer_speed, "SAMPLE", images.MIB)
+    monkeypatch.setattr(transfer_speed, "BRIEF", 0.0)
     readers = transfer_speed.Readers(LocalHost("old"))
     with readers, readers.lent(0) as found:
         assert 1 <= len(found) <= transfer_speed.MOST
+        assert found[0].received < (1 + 2 + 4 + 8) * 1.5 * images.MIB
+
+
+def test_neither_beginnings_nor_ends_count_as_the_rate_of_a_line() -> None:
+    climbing = [(float(second), 2**second) for second in range(10)]
+    full = [(10.0 + second / 2, 1000) for second in range(20)]
+    assert transfer_speed.in_full_swing([climbing + full]) == 2000
+    later = [(moment, size) for moment, size in full if moment > 12] + [(19.75, 1000)] * 9
+    assert transfer_speed.in_full_swing([full, later]) == pytest.approx(4000, rel=0.1)
+
+
+def test_a_quick_connection_brings_what_a_slow_one_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transfer_speed, "SAMPLE", images.MIB)
+    monkeypatch.setattr(transfer_speed, "BRIEF", 0.0)
+    sample = transfer_speed.Sample(2)
+    slow, quick = ([sample.more(wanted) for wanted in sizes] for sizes in ([9], [images.MIB] * 3))
+    assert sum(slow + quick) == 2 * images.MIB
+    assert quick == [images.MIB, images.MIB - 9, 0]
 
 
 def test_what_the_last_delta_sent_tells_whether_the_next_needs_more_than_one(
