@@ -92,7 +92,7 @@ class Lane:
         self._last: Frame | None = None
         self._copied: dict[int, bytes] = {}  # digests of chunks that the writer had, not yet SAME
         self.safe = hub.order.start  # up to here the writer has synced all
-        self.chunks = self.bad = self.used = self.total = 0
+        self.chunks = self.used = self.total = 0
         self.straight = 0  # bytes that went to the hypervisor without us
         self.heat: Counter[int] = Counter()  # bytes that were sent, by step of the disk
         self.areas = ""
@@ -292,7 +292,6 @@ class Lane:
         self.reader.send(Kind.ANSWERED, wanted, base)
 
     def _unreadable(self, frame: Frame) -> None:
-        self.bad += 1
         self._hub.note(f"unreadable: {frame.length} bytes at {frame.offset}, kept as zeros")
 
     def _moved(self, frame: Frame) -> None:

@@ -194,7 +194,7 @@ class Journal:
             return []
         raw = self.path.read_bytes()
         whole = raw[: raw.rfind(b"\n") + 1]
-        lines = []
+        lines: list[dict[str, object]] = []
         for line in whole.splitlines():
             try:
                 event = json.loads(line)
@@ -202,7 +202,7 @@ class Journal:
                 event = None
             if not isinstance(event, dict) or not isinstance(event.get("event"), str):
                 raise BadDocument("the journal is damaged", hint=ANEW, where=str(self.path))
-            lines.append(event)
+            _kept(lines, event)
         if len(whole) != len(raw):
             os.truncate(self.path, len(whole))
         return lines
@@ -210,7 +210,7 @@ class Journal:
     def add(self, event: str, **fields: object) -> None:
         """Write one event down, durably."""
         line: dict[str, object] = {"event": event, **fields}
-        self.lines.append(line)
+        _kept(self.lines, line)
         os.write(self._file, (json.dumps(line) + "\n").encode())
         os.fdatasync(self._file)
 
@@ -289,6 +289,14 @@ class Journal:
     def close(self) -> None:
         """Give up the file."""
         os.close(self._file)
+
+
+def _kept(lines: list[dict[str, object]], line: dict[str, object]) -> None:
+    """Of the places of a pass the last one: there are as many as the disk is large."""
+    if lines and lines[-1]["event"] == line["event"] == "upto":
+        lines[-1] = line
+    else:
+        lines.append(line)
 
 
 def _number(value: object) -> int:

@@ -220,7 +220,7 @@ class Pump:
             sent=sum(end.number("sent") for end in ends),
             wire=wire + straight,
             chunks=sum(lane.chunks for lane in self._lanes),
-            bad=sum(lane.bad for lane in self._lanes),
+            bad=sum(end.number("bad") for end in ends),
             seconds=seconds,
             areas=self._lanes[0].areas,
             paused=max(end.number("paused") for end in ends) / 1000,

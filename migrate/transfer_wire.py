@@ -44,7 +44,9 @@ PYTHONS = (
 )
 # The first of the interpreters that can run the agents: its name, or the agent itself at once.
 # Of Python's own library and nothing else: -E and -S; a third of its start is spared, too.
-ABLE = 'if "$p" -ES -c "import struct, zlib, threading, select, fcntl" 2>/dev/null; then'
+# Nothing is written there, no compiled library either.
+CLEAN = "import sys;sys.dont_write_bytecode=True"
+ABLE = f'if "$p" -ES -c "{CLEAN};import struct,zlib,threading,select,fcntl" 2>/dev/null; then'
 PROBE = f'for p in "$@"; do {ABLE} echo "$p"; exit 0; fi; done; exit 3'
 # glibc gives freed megabytes back to the kernel and takes them again, page fault by page fault.
 KEEP = "MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=16777216"
@@ -52,8 +54,8 @@ RUN = f'{KEEP} exec "$p" -ESu -c "$boot"'
 START = f'boot=$1; shift; for p in "$@"; do {ABLE} {RUN}; fi; done; exit 3'
 NONE = 3
 # Exactly so many bytes, so that nothing of the first frame is swallowed; text-mode stdin would.
-BOOT = """import os
-size={size};got=''.encode()
+BOOT = f"""{CLEAN};import os
+size={{size}};got=''.encode()
 while len(got)<size:
  part=os.read(0,size-len(got))
  if not part:raise SystemExit(1)

@@ -168,10 +168,13 @@ def opened(
     have yet start beside the writer."""
     name = disk.replica.removesuffix(".replica.raw")
     disks = folder / "disks"
+    path = disks / f"{name}.manifest"
+    known = path.exists()
+    if not kind and not known:
+        raise _lost(str(path), disk)
     journal = Journal(disks / f"{name}.journal")
     try:
         with contextlib.ExitStack() as stack:
-            path = disks / f"{name}.manifest"
             count = 0
             if _due(kind, options, journal):
                 count = _connections(kind, options, disk, journal) or 1
@@ -183,13 +186,16 @@ def opened(
                 ]
             )
             algorithm = ""
-            if path.exists():
-                with contextlib.closing(Manifest.open(path)) as known:
-                    algorithm = known.algorithm
+            if known:
+                with contextlib.closing(Manifest.open(path)) as manifest:
+                    algorithm = manifest.algorithm
             if algorithm not in writer.hello.hashes:
                 algorithm = _choose(readers.one(report), writer)
-            answer = _open(writer, plan, disk, journal, algorithm, again=options.again)
-            manifest = _manifest(path, journal, disk.size, algorithm, answer.number("created"))
+            answer = _open(writer, plan, disk, journal, algorithm, again=options.again, known=known)
+            created = answer.number("created")
+            if not kind and created:
+                raise _lost(disk.device, disk)
+            manifest = _manifest(path, journal, disk.size, algorithm, created)
             identity = answer.fields.get("identity", "")
             if identity != journal.target():
                 journal.add("target", identity=identity)
@@ -209,9 +215,11 @@ def opened(
 
 
 def _open(
-    writer: Session, plan: Plan, disk: DiskPlan, journal: Journal, algorithm: str, *, again: bool
-) -> Frame:
-    """The writer's answer; a device is taken up again only if it is the one we began with."""
+    writer: Session, plan: Plan, disk: DiskPlan, journal: Journal, algorithm: str,
+    *, again: bool, known: bool,
+) -> Frame:  # fmt: skip
+    """The writer's answer. A device is taken up again only if it is the one we began with, and a
+    file that we know is not made anew."""
     writer.say(
         Kind.OPEN,
         directory=plan.pool_path,
@@ -219,6 +227,7 @@ def _open(
         size=disk.size,
         hash=algorithm,
         again=int(again),
+        known=int(known),
         device=disk.device,
         overwrite=disk.overwrite,
         mine=journal.target(),
@@ -227,6 +236,14 @@ def _open(
     try:
         return writer.expect(Kind.OPEN)
     except OutsideFailed as fault:
+        if writer.trouble.get("gone"):
+            manifest = journal.path.with_suffix(".manifest")
+            raise OutsideFailed(
+                fault.message,
+                hint=f"is {plan.pool_path} mounted there? If the replica is really lost, remove "
+                f"{manifest} and {journal.path.name} beside it: all that is in use is sent again",
+                where=fault.where,
+            ) from fault
         if writer.trouble.get("errno") != HOLDS_DATA:
             raise
         raise OutsideFailed(
@@ -235,6 +252,13 @@ def _open(
             "in plan.yml",
             where=fault.where,
         ) from fault
+
+
+def _lost(what: str, disk: DiskPlan) -> OutsideFailed:
+    return OutsideFailed(
+        f"{what} is not what {disk.source} was copied with: nothing can be proved by it",
+        hint="bring it back, or copy again with `groundlift migrate transfer HOST`",
+    )
 
 
 def _manifest(path: Path, journal: Journal, size: int, algorithm: str, created: int) -> Manifest:

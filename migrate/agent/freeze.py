@@ -67,7 +67,12 @@ def freeze(link, fields):
     os.close(outer)
     status = os.waitpid(pid, 0)[1]
     for descriptor in descriptors:
+        if status & 127:  # the child was killed: it thawed nothing
+            try:
+                order_to(descriptor, FITHAW)
+            except EnvironmentError:
+                pass
         os.close(descriptor)
     if fault is not None:
         raise fault
-    link.send(FROZEN, packed({"status": status >> 8}))
+    link.send(FROZEN, packed({"status": status and (status >> 8 or 3)}))

@@ -36,7 +36,8 @@ def harmless(name):
 
 
 class Replica:
-    """A sparse file. ``created``: nothing that the controller knows of it holds."""
+    """A sparse file. ``created``: nothing that the controller knows of it holds. One that is
+    ``known`` is not made: where it is missing its pool may not be mounted."""
 
     block = False
     identity = ""
@@ -48,6 +49,7 @@ class Replica:
         self.final = os.path.join(self.directory, harmless(fields["name"]))
         self.path, self.size = self.final + ".part", int(fields["size"])
         self.published = self.created = False
+        self.known = fields.get("known") == "1"
         self.open(fields.get("again") == "1")
 
     def open(self, again):
@@ -65,13 +67,16 @@ class Replica:
         except OSError:
             if sys.exc_info()[1].errno != errno.ENOENT:
                 raise
+            if self.known:
+                raise Trouble("%s is gone, and nothing was begun anew" % self.path, errno.ENOENT,
+                              gone=1)
             self.descriptor = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 384)
             self.created = True
         self.alone()
         info = os.fstat(self.descriptor)
         if info.st_mode & 0xF000 != 0x8000:
             raise Refused("%s is no regular file" % self.path)
-        if info.st_size == 0 and not self.published:
+        if info.st_size == 0 and not self.published and not self.known:
             self.created = True  # made, and then nothing: as good as new
         if self.created:
             os.ftruncate(self.descriptor, self.size)
@@ -172,10 +177,10 @@ class Volume(Replica):
         if info.st_mode & 0xF000 != 0x6000:
             raise Refused("%s is no block device" % self.asked)
         self.number = info.st_rdev
-        busy = occupied(self.number)
+        self.published = fields.get("finished") == "1" and fields.get("again") != "1"
+        busy = not self.published and occupied(self.number)
         if busy:
             raise Refused("%s is in use: %s" % (self.asked, busy))
-        self.published = fields.get("finished") == "1" and fields.get("again") != "1"
         self.open(fields.get("again") == "1")
         self.whole = os.lseek(self.descriptor, 0, 2)
         if not self.size <= self.whole <= self.size + TAIL:
@@ -188,6 +193,8 @@ class Volume(Replica):
 
     def open(self, again):
         flags = os.O_RDWR | os.O_EXCL | getattr(os, "O_LARGEFILE", 0)
+        if self.published:  # a domain may live on top of it: it is read, and no more
+            flags = os.O_RDONLY | getattr(os, "O_LARGEFILE", 0)
         for attempt in range(PATIENCE):
             try:
                 self.descriptor = os.open(self.path, flags)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import BadDocument, OutsideFailed
-from migrate import transfer
+from core.progress import silent
+from migrate import proof, transfer
 from migrate.plan import DiskPlan, _check_names
 from tests.unit.transfer import estate, images
 from tests.unit.transfer.estate import Estate
@@ -86,6 +87,10 @@ def test_a_finished_device_is_left_alone(template: Path, tmp_path: Path, loop: L
     estate.change(old.disk, 3)
     assert copy(old) == ()
     assert content(old) == before
+    with Path(old.plan.disks[0].device).open("rb"):  # a domain lives on top of it
+        found = proof.prove(old.source, old.target, old.plan, old.folder, silent)
+    assert found.differing == 0
+    assert found.disks[0].blocks_verified > 0
 
 
 def test_what_a_device_holds_is_named_and_given_up_only_by_name(

@@ -239,13 +239,6 @@ def test_a_chunk_that_rots_on_the_target_is_found_and_sent_again(old: Estate) ->
     assert old.replica.read_bytes() == old.expected()
 
 
-def test_a_lost_replica_is_copied_anew(old: Estate) -> None:
-    copy(old)
-    old.replica.with_name(old.replica.name + ".part").unlink()
-    finish(old)
-    assert old.replica.read_bytes() == old.expected()
-
-
 def test_a_disk_of_another_size_than_planned_is_refused(old: Estate) -> None:
     with old.disk.open("ab") as file:
         file.write(bytes(65536))
