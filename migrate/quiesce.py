@@ -70,7 +70,9 @@ def hold(
                 meter.advance(text=f"stopped {service}")
             _must(source, ("sync",), "can't sync", 600)
             for mountpoint in held.mountpoints:
-                how = _freeze(source, mountpoint, plan.quiesce.last_resort)
+                # a moment is of a server that works on: nobody there is cut off
+                last_resort = plan.quiesce.last_resort if moment is None else ""
+                held, how = _still(source, mountpoint, held, folder, last_resort)
                 meter.advance(text=f"{mountpoint} is read-only{how}")
             _check_rest(source, held)
             if moment is not None:
@@ -191,15 +193,17 @@ def _stop(source: Host, name: str) -> None:
         )
 
 
-def _freeze(source: Host, mountpoint: str, last_resort: str) -> str:
+def _still(
+    source: Host, mountpoint: str, held: Quiesced, folder: Path, last_resort: str
+) -> tuple[Quiesced, str]:
     """Make one file system read-only; how, when it was not the usual way."""
     done = source.run(("mount", "-o", "remount,ro", mountpoint), timeout=300)
     if done.code == 0:
-        return ""
+        return held, ""
     holders = _holders(source, mountpoint)
     if last_resort == "sysrq":
-        _emergency(source, mountpoint)
-        return f" by sysrq, though open for writing: {'; '.join(holders[:8])}"
+        how = f" by sysrq, though open for writing: {'; '.join(holders[:8])}"
+        return _cut(source, mountpoint, held, folder), how
     named = "; ".join(holders[:8]) or done.stderr.decode("utf-8", "replace").strip()[:300]
     loggers = [name for name in LOGGERS if any(f" {name[:15]} " in line for line in holders)]
     extra = f" ({', '.join(loggers)})" if loggers else ""
@@ -211,9 +215,13 @@ def _freeze(source: Host, mountpoint: str, last_resort: str) -> str:
     )
 
 
-def _emergency(source: Host, mountpoint: str) -> None:
-    """Have the kernel make every file system read-only, open files or not. It does so some time
-    after it was told. The way back is the usual one; who wrote meanwhile saw errors."""
+def _cut(source: Host, mountpoint: str, held: Quiesced, folder: Path) -> Quiesced:
+    """Have the kernel make every file system read-only, open files or not: also those that the plan
+    does not name, so they are written down before. It does so some time after it was told. The way
+    back is the usual one; who wrote meanwhile saw errors."""
+    others = tuple(path for path in writable(source) if path not in held.mountpoints)
+    held = held.model_copy(update={"mountpoints": held.mountpoints + others})
+    publish_model(folder / "quiesce.json", held)
     _must(source, ("sh", "-c", "echo u > /proc/sysrq-trigger"), "the kernel takes no sysrq", 60)
     end = time.monotonic() + EMERGENCY
     while mountpoint in writable(source):
@@ -224,6 +232,7 @@ def _emergency(source: Host, mountpoint: str) -> None:
                 where=source.name,
             )
         time.sleep(0.2)
+    return held
 
 
 def _holders(source: Host, mountpoint: str) -> list[str]:

@@ -1,14 +1,17 @@
 """What is read from a disk is what lies on it, whatever the cache holds."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from adapters.local import LocalHost
+from migrate import transfer
 from migrate.transfer_wire import program
 from tests.contract.pythons import PYTHONS
-from tests.unit.transfer import images
+from tests.unit.transfer import estate, images
 
 # A file on a mounted file system changes between two reads of the disk below it, again and again;
 # the data of the file lies where the marker is found first.
@@ -90,3 +93,16 @@ def test_any_part_of_a_device_is_read_alike_with_and_without_the_cache(tmp_path:
         direct.close()
     finally:
         images.run("losetup", "-d", loop)
+
+
+def test_what_was_written_a_moment_ago_is_in_use(mounted: tuple[str, Path], tmp_path: Path) -> None:
+    """Blocks that only the server's memory knows of, until it is asked to sync."""
+    device, file = mounted
+    (tmp_path / "pool").mkdir()
+    plan = estate.plan(Path(device), tmp_path / "pool", 16 * images.MIB)
+    late = os.urandom(2 * images.MIB)
+    file.with_name("late").write_bytes(late)
+    transfer.copy(estate.Source(tmp_path), LocalHost("hv1"), plan, tmp_path / "state")
+    (replica,) = (tmp_path / "pool").iterdir()
+    raw = replica.read_bytes()
+    assert all(late[at : at + 4096] in raw for at in range(0, len(late), 4096))

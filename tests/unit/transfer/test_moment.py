@@ -1,7 +1,9 @@
 """A rehearsal's copy is one moment of a server that works on; a moment that broke is no copy."""
 
+import contextlib
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -61,6 +63,16 @@ def test_services_stand_still_for_the_moment_alone(old: Estate) -> None:
     assert quiesce.release(old.source, old.folder, silent)
     assert words(old)[5:] == ["lvremove -f vg/groundlift-root"]
     assert quiesce.record(old.folder) is None
+
+
+def test_nobody_is_cut_off_for_a_moment_of_a_server_that_works_on(old: Estate) -> None:
+    old.source.fails = ("mount", "-o", "remount,ro", "/")
+    held = old.plan.quiesce.model_copy(update={"last_resort": "sysrq"})
+    plan = old.plan.model_copy(update={"quiesce": held})
+    nothing = moment.Moment(old.source, (), (), 60, {})
+    with pytest.raises(OutsideFailed, match="/ can't become read-only"):
+        quiesce.hold(old.source, plan, old.folder, silent, nothing)
+    assert not [line for line in words(old) if "sysrq" in line]
 
 
 def test_a_moment_is_no_good_for_a_cutover(old: Estate) -> None:
@@ -216,6 +228,30 @@ def test_it_thaws_when_the_controller_is_gone(mounted: Path) -> None:
         waiting.join(30)
         assert not waiting.is_alive()
         assert time.monotonic() - begun < 20
+
+
+def test_a_watchdog_that_was_killed_is_no_moment_and_all_is_thawed(mounted: Path) -> None:
+    with session(LocalHost("old"), "reader") as agent:
+        agent.say(Kind.FREEZE, paths=str(mounted), seconds=60)
+        agent.expect(Kind.FROZEN)
+        (watchdog,) = [pid for own in children(os.getpid()) for pid in children(own)]
+        waiting = writer(mounted)
+        os.kill(watchdog, signal.SIGKILL)
+        agent.send(Kind.THAW)
+        assert agent.expect(Kind.FROZEN).number("status") == 3
+        waiting.join(10)
+        assert not waiting.is_alive()
+
+
+def children(parent: int) -> list[int]:
+    """The processes that are agents, below this one."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            agent = b"'agent','exec'" in (place / "cmdline").read_bytes()
+            above = (place / "stat").read_text().rpartition(")")[2].split()[1]
+            found += [int(place.name)] if agent and int(above) == parent else []
+    return found
 
 
 def test_what_can_not_be_frozen_leaves_nothing_frozen(mounted: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import OutsideFailed, PastReturn, UsageProblem
+from core.progress import silent
 from migrate import quiesce, transfer
 from migrate.transfer import Options
 from migrate.transfer_manifest import Journal, Manifest
@@ -199,6 +200,22 @@ def test_files_that_stay_open_are_cut_off_by_the_kernel_only_when_the_plan_says_
         ("sh", "-c", "echo u > /proc/sysrq-trigger")
     )
     assert quiesce.release(old.source, old.folder, lambda _: None)
+    assert ("mount", "-o", "remount,rw", "/") in old.source.done
+
+
+def test_what_sysrq_made_read_only_beside_the_plan_becomes_writable_again(
+    old: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = {rest: f"/dev/sdb1 /late ext4 {'ro' if rest else 'rw'} 0 0\n" for rest in (True, False)}
+    mounts = {rest: line + late[rest] for rest, line in estate.MOUNTS.items()}
+    monkeypatch.setattr(estate, "MOUNTS", mounts)
+    copy(old)
+    old.source.fails = ("mount", "-o", "remount,ro", "/")
+    held = old.plan.quiesce.model_copy(update={"last_resort": "sysrq"})
+    old.plan = old.plan.model_copy(update={"quiesce": held})
+    finish(old)
+    quiesce.release(old.source, old.folder, silent)
+    assert ("mount", "-o", "remount,rw", "/late") in old.source.done
     assert ("mount", "-o", "remount,rw", "/") in old.source.done
 
 
