@@ -61,7 +61,10 @@ class Ext:
                                    ("compat", compat, EXT_COMPAT)):
             if found & ~known:
                 raise Unknown("ext %s feature 0x%x is not known" % (name, found & ~known))
-        clean = field(raw, "<H", 0x3A) & 1
+        state = field(raw, "<H", 0x3A)
+        if state & 2:
+            raise Unknown("the file system has noted errors")
+        clean = state & 1
         if final and (incompat & RECOVER or (not compat & JOURNAL and not clean)):
             raise Unknown("the file system was not at rest")
         self.shape(raw, incompat, readonly)
@@ -121,6 +124,8 @@ class Ext:
         self.inode, self.inodes = 128, field(raw, "<I", 0x28)
         if field(raw, "<I", 0x4C):
             self.inode = field(raw, "<H", 0x58)
+        if not 0 < self.inodes <= 8 * self.block:
+            raise Unknown("an ext superblock with strange groups")
         self.tables = -(-self.inodes * self.inode // self.block)
         self.groups = -(-(self.count - self.first) // self.per_group)
         if self.groups > MANY or not 0 < self.tables < self.count:

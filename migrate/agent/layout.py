@@ -10,7 +10,7 @@ import sys
 
 SECTOR = 512
 FAULTS = (struct.error, ValueError, IndexError, KeyError, TypeError, AttributeError,
-          EnvironmentError, OverflowError, RuntimeError)
+          EnvironmentError, OverflowError, RuntimeError, MemoryError)
 
 
 class Unknown(ValueError):
@@ -55,7 +55,7 @@ def judged(view, name, final, tables):
         found = signatures(view)
         if found == ["lvm"]:
             return physical(view, final)
-        walk, kind, note = content(view, found, final)
+        walk, kind, note = content(view, plain(view), final)
         if walk is not None:
             walk = shifted(walk, start, 0)
         return [(start, end, kind, note, walk)]
@@ -122,6 +122,8 @@ class Slice:
 class Pieces(Slice):
     """Something in pieces: sorted (logical, physical, length)."""
 
+    base = 0
+
     def __init__(self, source, pieces):
         self.source, self.pieces = source, pieces
         self.size = pieces[-1][0] + pieces[-1][2]
@@ -176,6 +178,17 @@ def signatures(view):
             found.append(kind)
     if fat_mark(head):
         found.append("fat")
+    return found
+
+
+def plain(view):
+    """The same where no partition table stands before it: one of them is left from long ago, and
+    nobody can tell which."""
+    found = signatures(view)
+    if found:
+        first = view.read(0, SECTOR)
+        if first[510:512] == struct.pack("BB", 0x55, 0xAA) and table(first, view.size) is not None:
+            raise Unknown("a partition table and a file system in one place")
     return found
 
 

@@ -8,6 +8,7 @@ import struct
 import zlib
 
 LONGEST = 16777216
+IGNORED = 1  # by LVM, which leaves the text there as it was when it was told to
 LVM_MAGIC = struct.pack("16B", 0x20, 0x4C, 0x56, 0x4D, 0x32, 0x20, 0x78, 0x5B, 0x35, 0x41, 0x25,
                         0x72, 0x30, 0x4E, 0x2A, 0x3E)
 
@@ -54,7 +55,9 @@ def copy_of(view, start, size):
         header = view.read(start, SECTOR)
         if header[4:20] != LVM_MAGIC or lvm_crc(header[4:]) != field(header, "<I", 0):
             return None
-        where, length, check = struct.unpack("<QQI", header[40:60])
+        where, length, check, flags = struct.unpack("<QQII", header[40:64])
+        if flags & IGNORED:
+            return None
         if not 0 < length < min(size, LONGEST) or not SECTOR <= where < size:
             return None
         raw = view.read(start + where, min(length, size - where))
@@ -184,7 +187,9 @@ def sorted_claims(view, group, own, start, extent, final):
         if simple and name not in referenced:
             try:
                 inside = Pieces(view.read, pieces)
-                walk, kind, note = content(inside, signatures(inside), final)
+                if member(inside) is not None:
+                    raise Unknown("an array inside")
+                walk, kind, note = content(inside, plain(inside), final)
                 note = ("%s %s" % (name, note)).strip()
             except FAULTS:
                 note = "%s: %s, copied whole" % (name, sys.exc_info()[1])
@@ -203,9 +208,7 @@ def references(volumes):
     for data in volumes.values():
         for part in data.values():
             if isinstance(part, dict):
-                for key, value in part.items():
-                    if key == "origin" and part.get("type") == "snapshot":
-                        continue  # its content lies there as ever, what was before in the other
+                for value in part.values():
                     if not isinstance(value, list):
                         value = [value]
                     for item in value:

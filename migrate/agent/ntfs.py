@@ -137,11 +137,16 @@ class Ntfs:
         raw = self.view.read(place * self.cluster, 4096)
         if raw == struct.pack("B", 255) * 4096:
             return True
-        if raw[:4] != "RSTR".encode("ascii"):
-            return False
-        at = field(raw, "<H", 24)
-        user, flags = struct.unpack("<HH", raw[at + 12:at + 16])
-        return user == NOBODY or flags & CLOSED != 0
+        newest = (-1, False)
+        for start in (0, field(raw, "<I", 16)):  # two pages, of which the younger one counts
+            raw = self.view.read(place * self.cluster + start, 4096)
+            if raw[:4] == "RSTR".encode("ascii"):
+                at = field(raw, "<H", 24)
+                user, flags = struct.unpack("<HH", raw[at + 12:at + 16])
+                newest = max(newest, (field(raw, "<Q", at), user == NOBODY or flags & CLOSED != 0))
+            elif not start:
+                return False
+        return newest[1]
 
     def prove(self, runs):
         """A bitmap must know the boot sector, $MFT's start and itself."""

@@ -43,11 +43,11 @@ class Xfs:
             raise Unknown("an XFS superblock with strange sectors")
         if version & 0xF not in (4, 5) or field(raw, "B", 126):
             raise Unknown("XFS version 0x%x is not known" % version)
-        if not 0 < self.length <= 1 << self.shift or self.shift > 31:
+        if not 64 <= self.length <= 1 << self.shift or self.shift > 31:
             raise Unknown("an XFS superblock with strange groups")
         if not (self.groups - 1) * self.length < self.count <= self.groups * self.length:
             raise Unknown("an XFS superblock with strange groups")
-        if self.count * self.block > self.view.size:
+        if max(self.count, self.log_length) * self.block > self.view.size:
             raise Unknown("an XFS larger than its volume")
         if version & MORE_BITS and field(raw, ">I", 200) & ~XFS_FEATURES2:
             raise Unknown("XFS feature 0x%x is not known" % field(raw, ">I", 200))
@@ -64,7 +64,9 @@ class Xfs:
 
     def walk(self, first, last):
         size = self.length * self.block
-        for number in range(first // size, min(-(-last // size), self.groups)):
+        number = first // size - 1
+        while number + 1 < min(-(-last // size), self.groups):
+            number += 1
             base = number * size
             end = min(base + size, self.count * self.block)
             for one, other in self.group(number):
@@ -185,7 +187,9 @@ class Xfs:
             return False
         self.log, size = (group * self.length + place) * self.block, self.log_length * self.block
         newest = (0, -1)
-        for start in range(0, size, LOG_STEP):
+        start = -LOG_STEP
+        while start + LOG_STEP < size:
+            start += LOG_STEP
             raw = self.view.read(self.log + start, min(LOG_STEP, size - start))
             at = raw.find(LOG_MAGIC)
             while at >= 0:
