@@ -232,41 +232,47 @@ class Lane:
         self._hub.pass_on(self, frame, self._hub.manifest.zeros(frame.length), b"")
 
     def _same(self, frame: Frame) -> None:
-        """Equal chunks, told by one digest over theirs, or over their checksums: those between
-        them are neither in use nor in the manifest."""
+        """Equal chunks, told by one digest over theirs, or over their checksums. Those between them
+        are not in use; what may lie there on the target goes."""
         self._advance(frame)
         manifest, quick = self._hub.manifest, self._hub.order.quick
-        digests = (self._summed if quick else self._known)(frame.offset, frame.length)
+        if quick:
+            width = WIDTH
+            table = manifest.shorts(frame.offset, frame.length, SHORT, quick=True)
+        else:
+            width, table = manifest.width, manifest.get(frame.offset, frame.length)
+        digests, gaps = self._known(frame.offset, table, width)
         found = hashlib.new(manifest.algorithm, digests, usedforsecurity=False).digest()
         if found != frame.payload:
             manifest.withdraw(frame.offset, frame.length)
             manifest.sync()
             raise self.reader.failed("it calls chunks unchanged that are not")
-        self.chunks += len(digests) // (WIDTH if quick else manifest.width)
+        for first, last in gaps:
+            self._clear(first, min(last, frame.offset + frame.length))
+        self.chunks += len(digests) // width
         self._owed += len(frame.head) + len(frame.payload)
         if self._owed > CHUNK:
             self.pay(self._owed)
             self._owed = 0
 
-    def _known(self, offset: int, length: int) -> bytes:
-        """The digests of a span's known chunks: the manifest's, and those just copied."""
-        manifest = self._hub.manifest
-        width = manifest.width
-        digests = manifest.get(offset, length)
-        chunks = [digests[at : at + width] for at in range(0, len(digests), width)]
-        for number, chunk in enumerate(chunks):
-            if self._copied and chunk == manifest.none:
-                chunks[number] = self._copied.get(offset + number * CHUNK, chunk)
-            self._copied.pop(offset + number * CHUNK, None)
-        return b"".join(chunk for chunk in chunks if chunk != manifest.none)
-
-    def _summed(self, offset: int, length: int) -> bytes:
-        """The checksums of a span's known chunks."""
-        sums, none = self._hub.manifest.shorts(offset, length, SHORT, quick=True), bytes(WIDTH)
-        if none not in sums:
-            return sums
-        chunks = (sums[at : at + WIDTH] for at in range(0, len(sums), WIDTH))
-        return b"".join(chunk for chunk in chunks if chunk != none)
+    def _known(self, offset: int, table: bytes, width: int) -> tuple[bytes, list[tuple[int, int]]]:
+        """Of a span's chunks those that are known, or were just copied, joined; where the others
+        lie."""
+        none = bytes(width)
+        if not self._copied and none not in table:
+            return table, []
+        chunks: list[bytes] = []
+        gaps: list[tuple[int, int]] = []
+        for at in range(0, len(table), width):
+            chunk, place = table[at : at + width], offset + at // width * CHUNK
+            copied = self._copied.pop(place, none)
+            if chunk != none or copied != none:
+                chunks.append(copied if chunk == none else chunk)
+            elif gaps and gaps[-1][1] == place:
+                gaps[-1] = gaps[-1][0], place + CHUNK
+            else:
+                gaps.append((place, place + CHUNK))
+        return b"".join(chunks), gaps
 
     def _offered(self, frame: Frame) -> None:
         """Chunks that the reader would send: those that the writer finds at its side it need not.

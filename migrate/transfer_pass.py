@@ -25,12 +25,14 @@ from migrate.transfer_wire import CHUNK, Frame, Kind, Session
 WINDOW = 48 * 1024 * 1024
 STALL = 1800.0  # seconds without a sign of life
 BLANK = 16 * 1024 * 1024  # zeros asked for at once
+MANY = 16384  # frames under way
 
 
 @dataclass(slots=True)
 class _Sent:
     """A frame that the writer has not acknowledged yet. ``end`` is 0 where later frames may lie
-    before it; ``data`` chunks of it get their checksums from the writer, zeros have theirs."""
+    before it; ``data`` chunks of it get their checksums from the writer, zeros have theirs. Of
+    ``blank`` chunks nothing will be known: they are not in use."""
 
     lane: Lane
     offset: int
@@ -38,6 +40,7 @@ class _Sent:
     digests: bytes
     cost: int
     data: int = 0
+    blank: int = 0
     sums: bytes = b""
     told: Callable[[bool], None] | None = None
 
@@ -160,11 +163,13 @@ class Pump:
             self._zero(lane, offset, length)
 
     def _zero(self, lane: Lane, offset: int, length: int) -> None:
+        while len(self._pending) > MANY and not self.done and self._faults.first is None:
+            time.sleep(0.01)  # it costs no credit: a few bytes, but a large device has many of them
         self._manifest.withdraw(offset, length)
-        none = self._manifest.none * -(-length // CHUNK)
+        count = -(-length // CHUNK)
         with self._passing:
             with self._lock:
-                self._pending.append(_Sent(lane, offset, offset + length, none, 0))
+                self._pending.append(_Sent(lane, offset, offset + length, b"", 0, blank=count))
             self._writer.send(Kind.ZERO, offset=offset, length=length)
 
     # -- the pass
@@ -307,8 +312,9 @@ class Pump:
                 sent = self._pending.popleft()
             self._writer.acknowledged += 1
             start, told = told, told + sent.data * WIDTH
-            if sent.digests:
-                self._manifest.put(sent.offset, sent.digests, sent.sums or sums[start:told])
+            digests = sent.digests or self._manifest.none * sent.blank
+            if digests:
+                self._manifest.put(sent.offset, digests, sent.sums or sums[start:told])
             costs[sent.lane] = costs.get(sent.lane, 0) + sent.cost
             sent.lane.safe = max(sent.lane.safe, sent.end)
         if told != len(sums):

@@ -190,12 +190,14 @@ def opened(
                 with contextlib.closing(Manifest.open(path)) as manifest:
                     algorithm = manifest.algorithm
             if algorithm not in writer.hello.hashes:
+                if not kind:
+                    raise _lost(str(path), disk)
                 algorithm = _choose(readers.one(report), writer)
             answer = _open(writer, plan, disk, journal, algorithm, again=options.again, known=known)
             created = answer.number("created")
             if not kind and created:
                 raise _lost(disk.device, disk)
-            manifest = _manifest(path, journal, disk.size, algorithm, created)
+            manifest = _manifest(path, journal, disk, algorithm, created, anew=bool(kind))
             identity = answer.fields.get("identity", "")
             if identity != journal.target():
                 journal.add("target", identity=identity)
@@ -261,15 +263,19 @@ def _lost(what: str, disk: DiskPlan) -> OutsideFailed:
     )
 
 
-def _manifest(path: Path, journal: Journal, size: int, algorithm: str, created: int) -> Manifest:
+def _manifest(
+    path: Path, journal: Journal, disk: DiskPlan, algorithm: str, created: int, *, anew: bool
+) -> Manifest:
     """The manifest of this file; a new one when the file is new, or of another kind."""
     if path.exists() and not created:
         manifest = Manifest.open(path)
-        if manifest.size == size and manifest.algorithm == algorithm:
+        if manifest.size == disk.size and manifest.algorithm == algorithm:
             return manifest
         manifest.close()
+        if not anew:
+            raise _lost(str(path), disk)
     journal.add("reset", reused=not created)
-    return Manifest.create(path, size, algorithm)
+    return Manifest.create(path, disk.size, algorithm)
 
 
 def _choose(reader: Session, writer: Session) -> str:

@@ -59,3 +59,39 @@ def test_a_replica_whose_manifest_was_lost_holds_nothing_of_before(tmp_path: Pat
     transfer.copy(old.source, old.target, old.plan, old.folder)
     transfer.finish(old.source, old.target, old.plan, old.folder)
     assert old.replica.read_bytes() == old.expected()
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_chunks_freed_between_others_that_stayed_become_zeros(
+    quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent, never acknowledged, and then whole chunks in the middle of a file are freed."""
+    files, body = tmp_path / "files", random.Random(1).randbytes(images.MIB)
+    files.mkdir()
+    (files / "file").write_bytes(body)
+    old = estate.make(tmp_path, estate.disk(tmp_path, 10 * images.MIB, files=files))
+    options = transfer.Options(workers=1, quick=quick)
+    transfer.copy(old.source, old.target, old.plan, old.folder, "full", options)
+    start = old.disk.read_bytes().index(body[:4096])
+    first = start + -start % 65536 + 2 * 65536
+    with old.disk.open("r+b") as disk:
+        disk.seek(first)
+        disk.write(b"secret.." * (2 * 65536 // 8))
+    with monkeypatch.context() as patch:
+
+        def dead(pump: Pump, upto: int, sums: bytes) -> None:
+            raise OutsideFailed("the power is off")
+
+        patch.setattr(Pump, "_commit", dead)
+        with pytest.raises(OutsideFailed):
+            transfer.copy(old.source, old.target, old.plan, old.folder, "delta", options)
+    part = old.replica.with_name(old.replica.name + ".part")
+    assert b"secret" in part.read_bytes()
+    block, _ = images.free_blocks(tmp_path / "fs")
+    low, high = (first - start) // block, (first + 2 * 65536 - start) // block - 1
+    order = f"punch /file {low} {high}"
+    images.run("debugfs", "-w", "-R", order, f"{old.disk}?offset={images.MIB}")
+    transfer.copy(old.source, old.target, old.plan, old.folder, "delta", options)
+    assert b"secret" not in part.read_bytes()
+    transfer.finish(old.source, old.target, old.plan, old.folder)
+    assert old.replica.read_bytes() == old.expected()

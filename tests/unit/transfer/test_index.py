@@ -170,3 +170,17 @@ def test_the_index_finds_whole_chunks_that_are_not_zeros(tmp_path: Path) -> None
     assert index.find(manifest.zeros(512)) is None
     index.close()
     manifest.close()
+
+
+def test_old_data_between_chunks_that_the_pool_had_becomes_zeros(tmp_path: Path) -> None:
+    tree = tmp_path / "files"
+    tree.mkdir()
+    for number in range(4):
+        (tree / str(number)).write_bytes(random.Random(number).randbytes(192 * 1024))
+    disk = estate.disk(tmp_path, 10 * MIB, files=tree)
+    first(tmp_path, disk)
+    twin = server(tmp_path, disk, "twin")
+    part = twin.replica.with_name(twin.replica.name + ".part")
+    images.junk(part, 10 * MIB, seed=9)
+    assert copy(twin, workers=1).sent < MIB
+    finish(twin)
