@@ -161,8 +161,12 @@ def fenced(case: Case, consent: str, report: Report, *, off: bool) -> None:
         """An order from before this rest was given to a server that came back since."""
         return off or (intent.exists() and load(intent, Fenced).when >= held.started)
 
+    def unheard() -> None:
+        """An order without an answer may be lost with the line."""
+        intent.unlink(missing_ok=True)
+
     try:
-        cutting.fence(plan, source, standing, told, clock, report)
+        cutting.fence(plan, source, standing, told, unheard, clock, report)
     finally:
         source.close()
     publish_model(path, Fenced(host=plan.host, consent=consent, when=clock.now()))

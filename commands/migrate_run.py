@@ -18,7 +18,7 @@ from commands.migrate_cutover import describe as describe_end
 from commands.migrate_define import defined
 from commands.migrate_verify import refuse, rehearsed
 from core.documents import load
-from core.errors import Interrupted, OutsideFailed, Problem, UsageProblem
+from core.errors import Interrupted, OutsideFailed, UsageProblem
 from core.progress import Report, silent, track
 from core.rules import Answer
 from core.state import State, lock
@@ -82,7 +82,7 @@ def run(
         click.echo("error: stopped\n  → run the same command again to continue", err=True)
         # A step in its thread would go on for minutes; every step may be killed, so end it now.
         os._exit(Interrupted.exit_code)
-    except Problem:
+    except Exception:
         rest.tell(case)
         raise
     _tell(case, way, as_json)

@@ -31,8 +31,11 @@ def tell(case: Case) -> None:
     if held is None or past.returned_not(case.folder) is not None:
         return
     how = "is at rest, its services are stopped"
-    if held.working or held.rescue:
-        how = "carries snapshots" if held.working else "runs its rescue system"
+    if held.rescue:
+        how = "runs its rescue system"
+    elif held.working:
+        stopped = f", and stands still in part: {', '.join((*held.services, *held.mountpoints))}"
+        how = "carries snapshots" + (stopped if held.services or held.mountpoints else "")
     click.echo(
         f"note: {name} {how}. Go on, or put it back to work: groundlift migrate unquiesce {name}",
         err=True,

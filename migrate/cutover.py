@@ -26,6 +26,10 @@ POWER_OFF = (
     "> /dev/null 2>&1 &",
 )  # fmt: skip
 GONE = 90.0
+BY_HAND = (
+    "two machines under one address harm both: switch the server off by hand, then run again with "
+    "--off"
+)
 
 
 class Fenced(Document):
@@ -79,28 +83,33 @@ def still_source(plan: Plan, source: Host, held: Quiesced) -> bool:
 
 def fence(
     plan: Plan, source: Host, standing: Callable[[], bool], told: Callable[[], bool],
-    clock: Clock, report: Report,
+    unheard: Callable[[], None], clock: Clock, report: Report,
 ) -> None:  # fmt: skip
     """Switch the source off and wait until nothing answers under its address.
 
     ``standing`` says whether what answers there is the source and not already the domain; ``told``
-    whether it was told to switch off before, or somebody saw that it is off. Raises Blocked when
-    it can't be reached and that is not known: silence may be the network's.
+    whether it was told to switch off before, or somebody saw that it is off; ``unheard`` takes
+    back that it is told now. Raises Blocked when silence may be the network's.
     """
+    before = told()
     with track(report, f"switch {plan.host} off") as meter:
         try:
             if not standing():
                 return
-            source.run(POWER_OFF, timeout=20)
         except OutsideFailed as fault:
-            if not told():
-                raise Blocked(
-                    f"{plan.address} does not answer, and was never told to switch off",
-                    where=plan.host,
-                    hint="two machines under one address harm both: switch the server off by hand, "
-                    "then run again with --off",
-                ) from fault
+            if not before:
+                text = f"{plan.address} does not answer, and was never told to switch off"
+                raise Blocked(text, where=plan.host, hint=BY_HAND) from fault
             meter.note(f"{plan.host} does not answer: it is off")
+        else:
+            try:
+                source.run(POWER_OFF, timeout=20)
+            except OutsideFailed as fault:
+                if not before:
+                    unheard()
+                    text = f"{plan.address} did not answer when it was told to switch off"
+                    raise Blocked(text, where=plan.host, hint=BY_HAND) from fault
+                meter.note(f"{plan.host} does not answer: it is off")
         end, silent = clock.monotonic() + GONE, 0
         while silent < 3:
             source.close()

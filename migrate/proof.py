@@ -61,10 +61,17 @@ def prove(source: Host, target: Host, plan: Plan, folder: Path, report: Report) 
     manifest is not the one that was proved. Written to proof.json, also when chunks differ."""
     done = transfer.read(folder)
     results = {disk.replica: disk for disk in done.disks}
+    planned = {disk.replica for disk in plan.disks}
+    if planned != set(results):
+        raise OutsideFailed(
+            f"plan.yml names {', '.join(sorted(planned))}, proved were "
+            f"{', '.join(sorted(results))}",
+            hint="the plan of the transfer is needed for its proof",
+            where=str(folder),
+        )
     disks = tuple(
         _disk(source, target, plan, folder, disk, results[disk.replica], report)
         for disk in plan.disks
-        if disk.replica in results
     )
     found = Proof(
         host=plan.host, hypervisor=plan.hypervisor, at_rest=done.downtime_started,

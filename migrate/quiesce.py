@@ -95,16 +95,29 @@ def release(source: Host, folder: Path, report: Report) -> bool:
     if held is None:
         return False
     steps = len(held.mountpoints) + len(held.services) + bool(held.snapshots)
+    failed: list[str] = []
     with track(report, f"wake {held.host}", steps) as meter:
-        failed = drop(source, held.snapshots)
-        meter.advance(bool(held.snapshots), text="removed its snapshots" if held.snapshots else "")
+        source.run(("true",), timeout=60)  # one that does not answer is not asked for each
+
+        def done(what: str, argv: Sequence[str], timeout: float) -> None:
+            """One step; what fails, or takes too long, keeps nobody from the others."""
+            try:
+                failed.extend([what] if source.run(argv, timeout=timeout).code else [])
+            except OutsideFailed:
+                failed.append(what)
+
+        if held.snapshots:
+            try:
+                failed += drop(source, held.snapshots)
+            except OutsideFailed:
+                failed += [f"lvremove -f {name}" for name in held.snapshots]
+            meter.advance(text="removed its snapshots")
         for mountpoint in reversed(held.mountpoints):
-            done = source.run(("mount", "-o", "remount,rw", mountpoint), timeout=120)
-            failed += [f"mount -o remount,rw {mountpoint}"] if done.code else []
+            command = ("mount", "-o", "remount,rw", mountpoint)
+            done(" ".join(command), command, 120)
             meter.advance(text=f"{mountpoint} is writable")
         for service in reversed(held.services):
-            done = source.run(_service(source, service, "start"), timeout=STOP_SECONDS)
-            failed += [f"start {service}"] if done.code else []
+            done(f"start {service}", _service(source, service, "start"), STOP_SECONDS)
             meter.advance(text=f"started {service}")
     if failed:
         raise OutsideFailed(
@@ -144,11 +157,18 @@ def _record(
     boot, mounted = _boot(source), writable(source)
     spared = moment.mountpoints if moment else ()
     running = tuple(name for name in plan.quiesce.services if _running(source, name))
+    mountpoints = tuple(
+        path for path in plan.quiesce.mountpoints if path in mounted and path not in spared
+    )
     old = record(folder)
-    if old is not None and old.boot == boot:
-        ran = set(old.services) | set(running)
+    if old is not None and old.boot == boot:  # what it tells of is undone, whatever the plan says
+        new = (name for name in running if name not in old.services)
+        more = (path for path in mountpoints if path not in old.mountpoints)
         held = old.model_copy(
-            update={"services": tuple(name for name in plan.quiesce.services if name in ran)}
+            update={
+                "services": (*old.services, *new),
+                "mountpoints": (*old.mountpoints, *more),
+            }
         )
     else:
         held = Quiesced(
@@ -156,9 +176,7 @@ def _record(
             boot=boot,
             started=datetime.now(UTC),
             services=running,
-            mountpoints=tuple(
-                path for path in plan.quiesce.mountpoints if path in mounted and path not in spared
-            ),
+            mountpoints=mountpoints,
             spared=spared,
             snapshots=moment.snapshots if moment else (),
             rescue=rescue,

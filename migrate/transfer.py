@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.documents import Document, load
-from core.errors import OutsideFailed, UsageProblem
+from core.errors import OutsideFailed, Problem, UsageProblem
 from core.ports import Host
 from core.progress import Report, silent
 from core.state import publish_model
@@ -112,26 +112,26 @@ def finish(
     moment = look(source, plan, quiesce.writable(source), change) if rehearsal else None
     # a name that was given without a proof is taken back
     options = replace(options, again=True, moment=moment)
-    with timed(folder, "moment" if moment else "quiesce"):
-        held = quiesce.hold(source, plan, folder, report, moment, rescue=options.rescue)
     try:
+        with timed(folder, "moment" if moment else "quiesce"):
+            held = quiesce.hold(source, plan, folder, report, moment, rescue=options.rescue)
         disks = _named(source, target, plan, folder, held, options, report)
+        result = Transfer(
+            host=plan.host,
+            hypervisor=plan.hypervisor,
+            pool_path=plan.pool_path,
+            downtime_started=held.started,
+            proved=datetime.now(UTC),
+            disks=disks,
+        )
+        publish_model(path, result)
     except BaseException:
         if moment:
             moment.close()
         # The copy's own failure is the one to tell; what could not be woken is on the record.
-        with contextlib.suppress(OutsideFailed):
+        with contextlib.suppress(Problem):
             quiesce.release(source, folder, report)
         raise
-    result = Transfer(
-        host=plan.host,
-        hypervisor=plan.hypervisor,
-        pool_path=plan.pool_path,
-        downtime_started=held.started,
-        proved=datetime.now(UTC),
-        disks=disks,
-    )
-    publish_model(path, result)
     return result
 
 

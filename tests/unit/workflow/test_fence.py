@@ -52,6 +52,10 @@ def standing(old: Estate) -> bool:
     return cutover.still_source(old.plan, old.source, quiesce.record(old.folder))
 
 
+def never() -> None:
+    raise AssertionError("it was not told now")
+
+
 def test_a_server_at_rest_is_the_source(old: Estate) -> None:
     assert standing(old)
 
@@ -67,7 +71,13 @@ def test_a_server_that_was_rebooted_is_not_switched_off(old: Estate, uuid: str) 
     begun = len(old.source.done)
     with pytest.raises(Blocked, match="did not stay at rest since its last copy"):
         cutover.fence(
-            old.plan, old.source, lambda: standing(old), lambda: True, SimpleNamespace(), silent
+            old.plan,
+            old.source,
+            lambda: standing(old),
+            lambda: True,
+            never,
+            SimpleNamespace(),
+            silent,
         )
     assert len(old.source.done) == begun
 
@@ -76,7 +86,13 @@ def test_silence_alone_is_no_proof_that_a_server_is_off(old: Estate) -> None:
     old.source.off = True
     with pytest.raises(Blocked, match="was never told to switch off"):
         cutover.fence(
-            old.plan, old.source, lambda: standing(old), lambda: False, SimpleNamespace(), silent
+            old.plan,
+            old.source,
+            lambda: standing(old),
+            lambda: False,
+            never,
+            SimpleNamespace(),
+            silent,
         )
 
 
@@ -93,8 +109,23 @@ def test_a_server_that_was_told_to_switch_off_is_off_when_it_is_silent(old: Esta
     silence.off = True
     slept: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=slept.append)
-    cutover.fence(old.plan, silence, lambda: standing(old), lambda: True, clock, silent)
+    cutover.fence(old.plan, silence, lambda: standing(old), lambda: True, never, clock, silent)
     assert len(slept) == 3
+
+
+def test_an_order_without_an_answer_is_none(old: Estate) -> None:
+    """The line broke while the server was told: it may work on."""
+    taken_back: list[bool] = []
+    for told in (False, True):
+        clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: None)
+        order = (lambda: True, lambda told=told: told, lambda: taken_back.append(True), clock)
+        if told:  # by an earlier run, which it answered
+            cutover.fence(old.plan, Gone(old.root), *order, silent)
+            continue
+        with pytest.raises(Blocked, match="did not answer when it was told") as caught:
+            cutover.fence(old.plan, Gone(old.root), *order, silent)
+        assert "--off" in caught.value.hint
+    assert taken_back == [True]
 
 
 def test_a_server_whose_files_are_writable_again_is_not_switched_off(old: Estate) -> None:
