@@ -7,6 +7,7 @@ of time from it, under a lock, and waits for it: so any number of processes keep
 
 import fcntl
 import struct
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -119,3 +120,33 @@ class Limits:
 
 
 UNLIMITED = Limits()
+
+
+class Pace:
+    """``rate`` bytes per second, 0: any. What was not used is not saved up."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._free = rate, 0.0
+        self._lock = threading.Lock()
+
+    def spend(self, count: int, over: Callable[[], bool]) -> None:
+        """Wait until ``count`` bytes may go, or ``over`` says that nobody wants them any more."""
+        if not self._rate:
+            return
+        with self._lock:
+            now = time.monotonic()
+            end = max(self._free, now)
+            self._free = end + count / self._rate
+        while (left := end - time.monotonic()) > 0 and not over():
+            time.sleep(min(left, STEP))
+
+
+def toll(rate: float, limits: Limits, over: Callable[[], bool]) -> Callable[[int], None]:
+    """What waits until so many bytes may go, by a rate of one's own and by the limits of all."""
+    pace = Pace(rate)
+
+    def spend(count: int) -> None:
+        limits.spend(count, over)
+        pace.spend(count, over)
+
+    return spend

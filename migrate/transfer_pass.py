@@ -20,10 +20,9 @@ from migrate.transfer_lane import STEP, Lane
 from migrate.transfer_manifest import Journal, Manifest
 from migrate.transfer_order import Order, Outcome
 from migrate.transfer_sums import WIDTH, zeros
-from migrate.transfer_wire import CHUNK, Frame, Kind, Session
+from migrate.transfer_wire import CHUNK, STALL, Frame, Kind, Session
 
 WINDOW = 48 * 1024 * 1024
-STALL = 1800.0  # seconds without a sign of life
 BLANK = 16 * 1024 * 1024  # zeros asked for at once
 MANY = 16384  # frames under way
 
@@ -126,7 +125,8 @@ class Pump:
         """A frame of the reader goes to the writer as it came. ``cost`` in bytes, where the data
         itself goes another way."""
         cost = cost or len(frame.head) + len(body) + frame.rest
-        self._order.limits.spend(cost, lambda: self.done)
+        if not lane.charged:
+            self._order.limits.spend(cost, lambda: self.done)
         self._manifest.withdraw(frame.offset, frame.length)
         with self._passing:
             with self._lock:

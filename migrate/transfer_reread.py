@@ -4,14 +4,15 @@ from collections.abc import Iterator
 
 from core.progress import Report, Unit, track
 from migrate.transfer_manifest import Manifest
-from migrate.transfer_wire import CHUNK, Kind, Session
+from migrate.transfer_wire import CHUNK, Kind, Session, lively
 
 
 def verify(writer: Session, manifest: Manifest, report: Report) -> tuple[int, list[int]]:
     """Let the target read itself back. (chunks compared, offsets of those that differ)"""
     compared, asked, different = 0, 0, []
     questions, total = _questions(manifest), manifest.known() * CHUNK
-    with track(report, f"read back {manifest.path.stem}", total, Unit.BYTES) as meter:
+    name = f"read back {manifest.path.stem}"
+    with lively(writer), track(report, name, total, Unit.BYTES) as meter:
         for number, (offset, length, digests) in enumerate(_questions(manifest)):
             while asked < number + 16:  # requests are small, and so are the answers
                 ahead = next(questions, None)

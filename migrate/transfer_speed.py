@@ -34,6 +34,13 @@ MANY = (
 MOST = 8
 
 
+Spend = Callable[[int], None]
+
+
+def free(_: int) -> None:
+    """Nothing limits what is sent."""
+
+
 class Readers:
     """The connections to one source, for one pass after another: a far one takes half a second to
     make. They stay as polite as their first pass made them, so live passes share them among
@@ -67,11 +74,11 @@ class Readers:
 
     @contextmanager
     def lent(
-        self, count: int, report: Report = silent, *, stay: bool = False
+        self, count: int, report: Report = silent, *, stay: bool = False, spend: Spend = free
     ) -> Iterator[list[Session]]:
-        """So many of them for a pass, 0: as many as pay; one where dd does the reading. Whatever
-        fails ends all. Without ``stay`` they end with the pass, and so does dd, which reads one
-        disk."""
+        """So many of them for a pass, 0: as many as pay, measured with what ``spend`` lets go; one
+        where dd does the reading. Whatever fails ends all. Without ``stay`` they end with the pass,
+        and so does dd, which reads one disk."""
         try:
             if without_python(self.one(report)):
                 count = 1
@@ -80,7 +87,7 @@ class Readers:
                     _more(self._source, count - len(self._found))
                 )
             elif not count:
-                _grow(self._source, self._found, self._stack)
+                _grow(self._source, self._found, self._stack, spend)
                 count = len(self._found)
             yield self._found[:count]
         except BaseException:
@@ -108,12 +115,12 @@ def _more(source: Host, count: int) -> Iterator[list[Session]]:
         yield beside([lambda: stack.enter_context(session(source, "reader"))] * count)
 
 
-def _grow(source: Host, found: list[Session], stack: ExitStack) -> None:
+def _grow(source: Host, found: list[Session], stack: ExitStack, spend: Spend) -> None:
     """More readers, and more again, while that makes the line quicker. Half of the processors are
     left to those that hash and write, unless delays hold the connections up. Nothing is tried on a
     line that is full: a trial costs bytes. Those that measured do the work."""
     half = _processors(found[0]) // 2
-    rate = _rate(found)
+    rate = _rate(found, spend)
     while len(found) < MOST:
         held = rate < QUICK * len(found)
         count = max(MANY if held else 0, 2 * len(found))
@@ -122,7 +129,7 @@ def _grow(source: Host, found: list[Session], stack: ExitStack) -> None:
             return
         tried = stack.enter_context(ExitStack())
         more = tried.enter_context(_more(source, count - len(found)))
-        now = _rate([*found, *more])
+        now = _rate([*found, *more], spend)
         if now < (PAYS if spare else FAR) * rate:
             for reader in more:
                 reader.bye()
@@ -140,9 +147,9 @@ def _processors(reader: Session) -> int:
     return min(reader.hello.cpus, os.cpu_count() or 1)
 
 
-def _rate(found: list[Session]) -> float:
+def _rate(found: list[Session], spend: Spend) -> float:
     """Bytes per second that all together bring."""
-    sample = Sample(len(found))
+    sample = Sample(len(found), spend)
     return in_full_swing(beside([partial(sample.taken, reader) for reader in found]))
 
 
@@ -160,7 +167,8 @@ class Sample:
     """What several connections bring together; one that is in full swing brings more of it than
     one whose TCP is still finding out how much it may send."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, spend: Spend = free) -> None:
+        self._spend = spend
         self._start = time.monotonic()
         self._left = self._again = count * SAMPLE
         self._lock = threading.Lock()
@@ -170,6 +178,7 @@ class Sample:
         it brings in minutes."""
         came: list[tuple[float, int]] = []
         under_way = PIECE
+        self._spend(PIECE)
         reader.send(Kind.PROBE, length=PIECE)
         while under_way:
             size = len(reader.expect(Kind.PROBE).payload)
@@ -177,6 +186,7 @@ class Sample:
             under_way -= size
             more = self.more(min(2 * size, AHEAD - under_way))
             if more:
+                self._spend(more)
                 reader.send(Kind.PROBE, length=more)
             under_way += more
         return came

@@ -10,8 +10,9 @@ import os
 import re
 import struct
 import threading
+import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,11 +22,13 @@ from typing import BinaryIO
 
 from core.errors import OutsideFailed
 from core.ports import Channel, Host
+from core.quantities import duration
 
 VERSION = 2
 CHUNK = 64 * 1024
 LIMIT = 4 * 1024 * 1024
 PIPE = 1024 * 1024
+STALL = 1800.0  # seconds without a sign of life
 HEADER = struct.Struct("!2sBBIQII")
 MAGIC = b"GL"
 NUMBER = re.compile(r"[0-9]{1,9}")
@@ -264,6 +267,11 @@ class Session:
             where=self.host,
         )
 
+    def charge(self, spend: Callable[[int], None]) -> bool:
+        """Whether it waits itself, by ``spend``, for what it takes from the line; this one leaves
+        that to whoever hands it on."""
+        return False
+
     def part(self) -> None:
         """Say that nothing more is wanted, and do not wait for the answer: from afar it takes its
         time, and an agent without work ends with its connection, too."""
@@ -291,6 +299,34 @@ class Session:
         if len(data) != count:
             raise self.failed("the connection ended")
         return data
+
+
+@contextmanager
+def lively(agent: Session, seconds: float = STALL) -> Iterator[None]:
+    """End an agent that says nothing for so long, so that nobody waits for a hung disk for ever."""
+    over, dead = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        heard, since = agent.received, time.monotonic()
+        while not over.wait(min(1.0, seconds / 4)):
+            if agent.received != heard:
+                heard, since = agent.received, time.monotonic()
+            elif time.monotonic() - since > seconds:
+                dead.set()
+                agent.kill()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    except OutsideFailed as fault:
+        if dead.is_set():
+            raise agent.failed(f"no sign of life for {duration(seconds)}") from fault
+        raise
+    finally:
+        over.set()
+        thread.join()
 
 
 def _read(stream: BinaryIO, count: int) -> bytes:

@@ -11,7 +11,7 @@ from core.beside import beside
 from core.errors import OutsideFailed
 from core.ports import Host
 from core.progress import Report, silent
-from migrate.limits import UNLIMITED, Limits
+from migrate.limits import UNLIMITED, Limits, toll
 from migrate.moment import Moment
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_direct import Direct, routed
@@ -21,7 +21,7 @@ from migrate.transfer_manifest import WIDTHS, Journal, Manifest
 from migrate.transfer_order import Order, Outcome
 from migrate.transfer_pass import Pump
 from migrate.transfer_speed import Readers
-from migrate.transfer_wire import Frame, Kind, Session, session
+from migrate.transfer_wire import Frame, Kind, Session, lively, session
 
 LARGE = 4 * 1024**3
 LITTLE = 64 * 1024**2  # bytes that one connection brings soon enough, be it a far one
@@ -93,8 +93,9 @@ class Work:
             quick=options.quick and kind == "delta" and self.manifest.sums is not None,
         )
         count = _connections(kind, options, self.disk, self.journal)
+        spend = toll(options.rate, order.limits, lambda: False)
         with (
-            self.readers.lent(count, report, stay=stay) as found,
+            self.readers.lent(count, report, stay=stay, spend=spend) as found,
             routed(options.direct, found, self.writer, report) as straight,
             self._index(kind, options) as index,
         ):
@@ -128,8 +129,9 @@ class Work:
 
     def publish(self) -> None:
         """The replica is proved: it gets its name."""
-        self.writer.send(Kind.PUBLISH)
-        self.writer.expect(Kind.PUBLISH)
+        with lively(self.writer):
+            self.writer.send(Kind.PUBLISH)
+            self.writer.expect(Kind.PUBLISH)
         self.journal.add("publish")
 
 
@@ -236,7 +238,8 @@ def _open(
         finished=int(journal.published()),
     )
     try:
-        return writer.expect(Kind.OPEN)
+        with lively(writer):
+            return writer.expect(Kind.OPEN)
     except OutsideFailed as fault:
         if writer.trouble.get("gone"):
             manifest = journal.path.with_suffix(".manifest")

@@ -14,6 +14,7 @@ from core.errors import OutsideFailed
 from core.ports import Channel
 from core.progress import Event
 from migrate import transfer
+from migrate.limits import Budget, Limits
 from migrate.transfer import Options, Rounds
 from migrate.transfer_manifest import Journal
 from migrate.transfer_wire import START
@@ -145,6 +146,21 @@ def test_a_rate_is_kept_by_dd_too(bare: Estate) -> None:
         bare.source, bare.target, bare.plan, bare.folder, options=Options(rate=8 * images.MIB)
     )
     assert time.monotonic() - began > 0.8 * result.sent / (8 * images.MIB)
+
+
+def test_a_rate_and_a_budget_bind_all_that_dd_brings_not_only_what_is_sent(
+    bare: Estate, tmp_path: Path
+) -> None:
+    transfer.copy(bare.source, bare.target, bare.plan, bare.folder)
+    budget = Limits(budgets=(Budget(tmp_path / "budget", 12 * images.MIB),))
+    for options in (Options(rate=12 * images.MIB), Options(limits=budget)):
+        began = time.monotonic()
+        (delta,) = transfer.copy(
+            bare.source, bare.target, bare.plan, bare.folder, "delta", options=options
+        )
+        assert delta.sent == 0
+        assert delta.wire > 4 * images.MIB
+        assert time.monotonic() - began > 0.8 * delta.wire / (12 * images.MIB)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="a loop device needs root")

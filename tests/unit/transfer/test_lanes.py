@@ -1,11 +1,13 @@
 """Several connections share one disk."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from adapters.local import LocalHost
 from migrate import transfer, transfer_speed
+from migrate.limits import UNLIMITED, toll
 from migrate.transfer import Options
 from migrate.transfer_manifest import Journal
 from tests.unit.transfer import estate, images
@@ -59,7 +61,7 @@ def test_more_connections_are_taken_only_while_they_pay(
     monkeypatch: pytest.MonkeyPatch, processors: int, rates: dict[int, float], expected: int
 ) -> None:
     monkeypatch.setattr(transfer_speed, "_processors", lambda _: processors)
-    monkeypatch.setattr(transfer_speed, "_rate", lambda found: rates[len(found)])
+    monkeypatch.setattr(transfer_speed, "_rate", lambda found, _: rates[len(found)])
     readers = transfer_speed.Readers(LocalHost("old"))
     with readers, readers.lent(0) as found:
         assert len(found) == expected
@@ -73,6 +75,17 @@ def test_a_line_is_really_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     with readers, readers.lent(0) as found:
         assert 1 <= len(found) <= transfer_speed.MOST
         assert found[0].received < (1 + 2 + 4 + 8) * 1.5 * images.MIB
+
+
+def test_measuring_keeps_to_the_rate_and_does_not_take_that_for_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transfer_speed, "SAMPLE", 4 * images.MIB)
+    readers, start = transfer_speed.Readers(LocalHost("old")), time.monotonic()
+    with readers, readers.lent(0, spend=toll(8 * images.MIB, UNLIMITED, lambda: False)) as found:
+        assert len(found) == 1
+        received = found[0].received
+    assert received <= (time.monotonic() - start + 0.5) * 8 * images.MIB
 
 
 def test_neither_beginnings_nor_ends_count_as_the_rate_of_a_line() -> None:

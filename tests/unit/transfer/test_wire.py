@@ -18,7 +18,7 @@ from adapters.local import LocalHost
 from core.errors import OutsideFailed
 from core.ports import Channel
 from migrate import transfer, transfer_wire
-from migrate.transfer_wire import Kind, program, python_of, session
+from migrate.transfer_wire import Kind, lively, program, python_of, session
 from tests.contract.pythons import PYTHONS
 from tests.unit.transfer import estate, images
 from tests.unit.transfer.estate import Estate
@@ -218,3 +218,30 @@ def test_who_holds_a_file_open_for_writing_is_named(tmp_path: Path) -> None:
         assert program_
     finally:
         subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_an_agent_that_says_nothing_any_more_is_not_waited_for() -> None:
+    with (
+        session(LocalHost("hv1"), "writer") as agent,
+        pytest.raises(OutsideFailed, match="no sign of life for"),
+        lively(agent, 0.4),
+    ):
+        agent.expect(Kind.OPEN)  # it waits for us
+
+
+def test_nothing_is_compiled_into_the_servers_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interpreter whose library is not compiled yet would do that as it goes."""
+    cache, python = tmp_path / "cache", tmp_path / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -X pycache_prefix={cache} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    old = estate.make(tmp_path, estate.disk(tmp_path, 24 * images.MIB))
+    assert python_of(old.source) == "python3"
+    transfer.copy(old.source, old.target, old.plan, old.folder)
+    transfer.finish(old.source, old.target, old.plan, old.folder)
+    assert not cache.exists()
+    subprocess.run([python, "-ES", "-c", "import wave"], check=True)
+    assert cache.exists()
