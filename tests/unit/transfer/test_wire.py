@@ -15,6 +15,7 @@ from typing import BinaryIO
 import pytest
 
 from adapters.local import LocalHost
+from adapters.process import ENVIRONMENT
 from core.errors import OutsideFailed
 from core.ports import Channel
 from migrate import transfer, transfer_wire
@@ -237,11 +238,13 @@ def test_nothing_is_compiled_into_the_servers_python(
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -X pycache_prefix={cache} "$@"\n')
     python.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    monkeypatch.setitem(ENVIRONMENT, "PATH", f"{python.parent}:{ENVIRONMENT['PATH']}")
+    subprocess.run([python, "-ES", "-c", ""], check=True)  # its own start
+    before = sorted(cache.rglob("*"))
     old = estate.make(tmp_path, estate.disk(tmp_path, 24 * images.MIB))
     assert python_of(old.source) == "python3"
     transfer.copy(old.source, old.target, old.plan, old.folder)
     transfer.finish(old.source, old.target, old.plan, old.folder)
-    assert not cache.exists()
-    subprocess.run([python, "-ES", "-c", "import wave"], check=True)
-    assert cache.exists()
+    assert sorted(cache.rglob("*")) == before
+    subprocess.run([python, "-ES", "-c", "import struct"], check=True)
+    assert sorted(cache.rglob("*")) != before
