@@ -4,6 +4,7 @@ and the replica is what the source is, bit for bit."""
 import json
 import random
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("way", ["here", "ssh", "straight"])
 def test_kills_at_random_times_leave_nothing_wrong(
-    template: Path, server: Path, seed: int, way: str, tmp_path: Path
+    template: Path, server: Path, seed: int, way: str, tmp_path: Path, tally: Counter[str]
 ) -> None:
     dice = random.Random(f"{seed} {way}")
     subprocess.run(["cp", template, tmp_path / "disk"], check=True)
@@ -70,6 +71,7 @@ def test_kills_at_random_times_leave_nothing_wrong(
     assert old.replica.read_bytes() == old.expected()
     assert result.disks[0].differing == 0
     assert killed > 0
+    tally["kills"] += killed
     said = (tmp_path / "victim.log").read_text()
     assert ("straight, not through" in said) == (way == "straight")
 
