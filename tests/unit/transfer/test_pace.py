@@ -163,7 +163,7 @@ def test_a_throttled_pass_says_so_and_what_it_left_to_others(
     def paused(kind: str, slowdown: float) -> float:
         options = Options(workers=1, slowdown=slowdown)
         (disk,) = old.plan.disks
-        with opened(old.source, old.target, old.plan, old.folder, disk, options) as work:
+        with opened(old.source, old.target, old.plan, old.folder, disk, options, kind) as work:
             return work.walk(kind, options, listen).paused
 
     assert paused("full", 3.0) > 0.3
