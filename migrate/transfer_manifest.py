@@ -186,8 +186,10 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.lines = self._load()
+        self.lines, new = self._load(), not path.exists()
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        if new:
+            sync_directory(path.parent)
 
     def _load(self) -> list[dict[str, object]]:
         if not self.path.exists():

@@ -1,5 +1,6 @@
 """Where what stands on a disk is in doubt, all of it is copied."""
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -150,3 +151,26 @@ def test_a_failure_that_is_no_bad_sector_is_not_taken_for_zeros(tmp_path: Path) 
     device.plain = plain
     with pytest.raises(OSError, match="injected"):
         device.read(0, 65536)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="a loop device needs root")
+def test_a_gpt_of_4_kib_sectors_is_read_in_those(files: Path, tmp_path: Path) -> None:
+    disk = images.junk(tmp_path / "disk", 64 * MIB)
+    loop = images.run("losetup", "-b", "4096", "-f", "--show", disk).decode().strip()
+    try:
+        images.run("wipefs", "-qa", loop)
+        script = b"label: gpt\nstart=256,size=8192\n"
+        images.run("sfdisk", "-q", "--no-reread", "--no-tell-kernel", loop, stdin=script)
+    finally:
+        images.run("losetup", "-d", loop)
+    images.place(disk, MIB, images.ext(tmp_path / "fs", 32 * MIB, files))
+    assert [kind for kind, _ in images.kinds(disk)] == ["gap", "ext", "gap"]
+    assert oracles.total(images.extents(disk)) < 48 * MIB
+
+
+def test_swap_that_a_sleeping_system_lies_in_is_copied_whole(tmp_path: Path) -> None:
+    image = images.junk(tmp_path / "swap", 8 * MIB)
+    images.run("mkswap", image)
+    assert images.extents(image) == [(0, 65536)]
+    written(image, 4086, b"S1SUSPEND\0")
+    assert images.extents(image) == [(0, 8 * MIB)]
