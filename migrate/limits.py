@@ -6,6 +6,7 @@ of time from it, under a lock, and waits for it: so any number of processes keep
 """
 
 import fcntl
+import math
 import struct
 import threading
 import time
@@ -141,12 +142,19 @@ class Pace:
             time.sleep(min(left, STEP))
 
 
-def toll(rate: float, limits: Limits, over: Callable[[], bool]) -> Callable[[int], None]:
-    """What waits until so many bytes may go, by a rate of one's own and by the limits of all."""
-    pace = Pace(rate)
+class Toll:
+    """What binds all that crosses one line: a ``rate`` of its own, 0: none, and the limits of all.
+    ``most`` bytes per second come of it."""
 
-    def spend(count: int) -> None:
-        limits.spend(count, over)
-        pace.spend(count, over)
+    def __init__(self, rate: float, limits: Limits, over: Callable[[], bool]) -> None:
+        rates = [rate, *(budget.rate for budget in limits.budgets)]
+        self.most = min((one for one in rates if one), default=math.inf)
+        self._pace, self._limits, self._over = Pace(rate), limits, over
 
-    return spend
+    def spend(self, count: int) -> None:
+        """Wait until so many bytes may go."""
+        self._limits.spend(count, self._over)
+        self._pace.spend(count, self._over)
+
+
+FREE = Toll(0, UNLIMITED, lambda: False)

@@ -6,7 +6,7 @@ whoever dies in between, ``release`` finds the way back.
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -99,25 +99,18 @@ def release(source: Host, folder: Path, report: Report) -> bool:
     with track(report, f"wake {held.host}", steps) as meter:
         source.run(("true",), timeout=60)  # one that does not answer is not asked for each
 
-        def done(what: str, argv: Sequence[str], timeout: float) -> None:
-            """One step; what fails, or takes too long, keeps nobody from the others."""
-            try:
-                failed.extend([what] if source.run(argv, timeout=timeout).code else [])
-            except OutsideFailed:
-                failed.append(what)
-
         if held.snapshots:
-            try:
+            with _noted(failed, *(f"lvremove -f {name}" for name in held.snapshots)):
                 failed += drop(source, held.snapshots)
-            except OutsideFailed:
-                failed += [f"lvremove -f {name}" for name in held.snapshots]
             meter.advance(text="removed its snapshots")
         for mountpoint in reversed(held.mountpoints):
-            command = ("mount", "-o", "remount,rw", mountpoint)
-            done(" ".join(command), command, 120)
+            remount = ("mount", "-o", "remount,rw", mountpoint)
+            with _noted(failed, " ".join(remount)):
+                _must(source, remount, "", 120)
             meter.advance(text=f"{mountpoint} is writable")
         for service in reversed(held.services):
-            done(f"start {service}", _service(source, service, "start"), STOP_SECONDS)
+            with _noted(failed, f"start {service}"):
+                _must(source, _service(source, service, "start"), "", STOP_SECONDS)
             meter.advance(text=f"started {service}")
     if failed:
         raise OutsideFailed(
@@ -128,6 +121,15 @@ def release(source: Host, folder: Path, report: Report) -> bool:
     (folder / "quiesce.json").unlink()
     sync_directory(folder)
     return True
+
+
+@contextlib.contextmanager
+def _noted(failed: list[str], *what: str) -> Iterator[None]:
+    """A step of the way back that fails, or takes too long, keeps nobody from the others."""
+    try:
+        yield
+    except OutsideFailed:
+        failed += what
 
 
 def at_rest(source: Host, held: Quiesced) -> bool:

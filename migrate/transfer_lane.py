@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from core.errors import OutsideFailed
-from migrate.limits import toll
+from migrate.limits import Toll
 from migrate.transfer_index import Index, Place
 from migrate.transfer_manifest import Manifest
 from migrate.transfer_order import Order
@@ -145,8 +145,8 @@ class Lane:
         order, manifest = self._hub.order, self._hub.manifest
         final = order.kind == "final"
         polite = not final or order.moment is not None  # else the server stands still
-        spend = toll(order.rate, order.limits, lambda: self._hub.done)
-        self.charged = self.reader.charge(spend)
+        toll = Toll(order.rate, order.limits, lambda: self._hub.done)
+        self.charged = self.reader.charge(toll.spend)
         views = order.moment.tell(self.reader, order.device) if order.moment else ""
         self.reader.say(
             Kind.PASS,

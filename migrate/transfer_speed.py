@@ -14,6 +14,7 @@ from typing import Self
 from core.beside import beside
 from core.ports import Host
 from core.progress import Report, silent
+from migrate.limits import FREE, Toll
 from migrate.transfer_dd import reading
 from migrate.transfer_wire import Kind, Session, session
 
@@ -32,13 +33,6 @@ MANY = (
     4  # are tried at once over a far line: between one and four lies half a second, not much gain
 )
 MOST = 8
-
-
-Spend = Callable[[int], None]
-
-
-def free(_: int) -> None:
-    """Nothing limits what is sent."""
 
 
 class Readers:
@@ -74,9 +68,9 @@ class Readers:
 
     @contextmanager
     def lent(
-        self, count: int, report: Report = silent, *, stay: bool = False, spend: Spend = free
+        self, count: int, report: Report = silent, *, stay: bool = False, toll: Toll = FREE
     ) -> Iterator[list[Session]]:
-        """So many of them for a pass, 0: as many as pay, measured with what ``spend`` lets go; one
+        """So many of them for a pass, 0: as many as pay, measured with what ``toll`` lets go; one
         where dd does the reading. Whatever fails ends all. Without ``stay`` they end with the pass,
         and so does dd, which reads one disk."""
         try:
@@ -87,7 +81,7 @@ class Readers:
                     _more(self._source, count - len(self._found))
                 )
             elif not count:
-                _grow(self._source, self._found, self._stack, spend)
+                _grow(self._source, self._found, self._stack, toll)
                 count = len(self._found)
             yield self._found[:count]
         except BaseException:
@@ -115,21 +109,21 @@ def _more(source: Host, count: int) -> Iterator[list[Session]]:
         yield beside([lambda: stack.enter_context(session(source, "reader"))] * count)
 
 
-def _grow(source: Host, found: list[Session], stack: ExitStack, spend: Spend) -> None:
+def _grow(source: Host, found: list[Session], stack: ExitStack, toll: Toll) -> None:
     """More readers, and more again, while that makes the line quicker. Half of the processors are
     left to those that hash and write, unless delays hold the connections up. Nothing is tried on a
     line that is full: a trial costs bytes. Those that measured do the work."""
     half = _processors(found[0]) // 2
-    rate = _rate(found, spend)
+    rate = _rate(found, toll)
     while len(found) < MOST:
         held = rate < QUICK * len(found)
         count = max(MANY if held else 0, 2 * len(found))
         spare = count <= half
-        if not spare and not held:
+        if (not spare and not held) or rate > FULL * toll.most:
             return
         tried = stack.enter_context(ExitStack())
         more = tried.enter_context(_more(source, count - len(found)))
-        now = _rate([*found, *more], spend)
+        now = _rate([*found, *more], toll)
         if now < (PAYS if spare else FAR) * rate:
             for reader in more:
                 reader.bye()
@@ -147,9 +141,9 @@ def _processors(reader: Session) -> int:
     return min(reader.hello.cpus, os.cpu_count() or 1)
 
 
-def _rate(found: list[Session], spend: Spend) -> float:
+def _rate(found: list[Session], toll: Toll) -> float:
     """Bytes per second that all together bring."""
-    sample = Sample(len(found), spend)
+    sample = Sample(len(found), toll)
     return in_full_swing(beside([partial(sample.taken, reader) for reader in found]))
 
 
@@ -167,8 +161,8 @@ class Sample:
     """What several connections bring together; one that is in full swing brings more of it than
     one whose TCP is still finding out how much it may send."""
 
-    def __init__(self, count: int, spend: Spend = free) -> None:
-        self._spend = spend
+    def __init__(self, count: int, toll: Toll = FREE) -> None:
+        self._toll = toll
         self._start = time.monotonic()
         self._left = self._again = count * SAMPLE
         self._lock = threading.Lock()
@@ -178,7 +172,7 @@ class Sample:
         it brings in minutes."""
         came: list[tuple[float, int]] = []
         under_way = PIECE
-        self._spend(PIECE)
+        self._toll.spend(PIECE)
         reader.send(Kind.PROBE, length=PIECE)
         while under_way:
             size = len(reader.expect(Kind.PROBE).payload)
@@ -186,7 +180,7 @@ class Sample:
             under_way -= size
             more = self.more(min(2 * size, AHEAD - under_way))
             if more:
-                self._spend(more)
+                self._toll.spend(more)
                 reader.send(Kind.PROBE, length=more)
             under_way += more
         return came

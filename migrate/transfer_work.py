@@ -11,7 +11,7 @@ from core.beside import beside
 from core.errors import OutsideFailed
 from core.ports import Host
 from core.progress import Report, silent
-from migrate.limits import UNLIMITED, Limits, toll
+from migrate.limits import UNLIMITED, Limits, Toll
 from migrate.moment import Moment
 from migrate.plan import DiskPlan, Plan
 from migrate.transfer_direct import Direct, routed
@@ -93,9 +93,9 @@ class Work:
             quick=options.quick and kind == "delta" and self.manifest.sums is not None,
         )
         count = _connections(kind, options, self.disk, self.journal)
-        spend = toll(options.rate, order.limits, lambda: False)
+        toll = Toll(options.rate, order.limits, lambda: False)
         with (
-            self.readers.lent(count, report, stay=stay, spend=spend) as found,
+            self.readers.lent(count, report, stay=stay, toll=toll) as found,
             routed(options.direct, found, self.writer, report) as straight,
             self._index(kind, options) as index,
         ):

@@ -7,7 +7,7 @@ import pytest
 
 from adapters.local import LocalHost
 from migrate import transfer, transfer_speed
-from migrate.limits import UNLIMITED, toll
+from migrate.limits import UNLIMITED, Toll
 from migrate.transfer import Options
 from migrate.transfer_manifest import Journal
 from tests.unit.transfer import estate, images
@@ -82,9 +82,10 @@ def test_measuring_keeps_to_the_rate_and_does_not_take_that_for_the_line(
 ) -> None:
     monkeypatch.setattr(transfer_speed, "SAMPLE", 4 * images.MIB)
     readers, start = transfer_speed.Readers(LocalHost("old")), time.monotonic()
-    with readers, readers.lent(0, spend=toll(8 * images.MIB, UNLIMITED, lambda: False)) as found:
+    with readers, readers.lent(0, toll=Toll(8 * images.MIB, UNLIMITED, lambda: False)) as found:
         assert len(found) == 1
         received = found[0].received
+    assert received < 6 * images.MIB  # no more connections were tried
     assert received <= (time.monotonic() - start + 0.5) * 8 * images.MIB
 
 
