@@ -25,13 +25,9 @@ BRIEF = 0.1  # seconds; a line that brings that sooner is measured with twice as
 LONG = 1.0  # seconds; nothing more is asked for then
 PAYS = 1.3  # so much quicker must more connections be
 FAR = 1.4  # where they take processors from others
-FULL = (
-    0.85  # where each brings less of what it brought, the delay does not hold it up: the line does
-)
+FULL = 0.85  # where each brings less of what it brought, the line is full
 QUICK = 100e6  # bytes per second of a connection that no delay holds up
-MANY = (
-    4  # are tried at once over a far line: between one and four lies half a second, not much gain
-)
+MANY = 4  # are tried at once over a far line: each trial takes a second
 MOST = 8
 
 
