@@ -23,7 +23,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 KEY = "groundlift.access"
 LIMIT = 1024
 # These verbs read what is there and talk to no server: nobody is asked for a password.
-QUIET = ("assess", "plan", "convert", "define", "pin")
+QUIET = ("assess", "plan", "convert", "define", "pin", "prove")
 
 
 @dataclass(frozen=True, slots=True)

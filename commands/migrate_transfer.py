@@ -17,7 +17,7 @@ from core.errors import OutsideFailed, UsageProblem
 from core.progress import Report, pause
 from core.quantities import MIB, duration, size
 from core.state import State, lock
-from migrate import quiesce
+from migrate import past, quiesce
 from migrate.plan import Plan, read
 from migrate.transfer import DEFAULTS, Options, PassResult, Rounds, Transfer, copy, finish
 
@@ -113,6 +113,7 @@ def transfer(
             hint=f"`groundlift migrate transfer {host} --pass delta --every 30`",
         )
     case = open_case(state, host, site_path)
+    past.refuse(host, case.folder, "its domain stands on what was copied")
     plan = read(case.folder)
     if dry_run:
         click.echo(intent(plan, kind))

@@ -11,7 +11,7 @@ from core.progress import Report
 from core.quantities import duration, size
 from core.state import State, lock
 from migrate import forecast as forecasting
-from migrate import quiesce
+from migrate import past, quiesce
 from migrate.forecast import Forecast, Way
 from migrate.plan import read
 from migrate.transfer import Options
@@ -55,6 +55,7 @@ def warm(
 
 def warmed(case: Case, way: Way, report: Report, most: int = MOST) -> tuple[Warm, Forecast]:
     """The rounds and the forecast. The caller holds the lock."""
+    past.refuse(case.source.name, case.folder, "there are no rounds to come")
     if quiesce.record(case.folder) is not None:
         raise UsageProblem(
             f"{case.source.name} is at rest: rounds are for a server that works",

@@ -24,8 +24,12 @@ from migrate.transfer_wire import Kind, session
 VERSION = 1
 STOP_SECONDS = 180.0
 EMERGENCY = 60.0
-# The loggers of old systems keep their files open for writing, and come after everything else.
-LOGGERS = ("rsyslog", "syslog", "syslog-ng", "auditd", "systemd-journald")
+# The loggers of old systems keep their files open for writing, and come after everything else:
+# process, as the kernel shortens its name -> service.
+LOGGERS = {
+    "rsyslogd": "rsyslog", "syslogd": "syslog", "syslog-ng": "syslog-ng", "auditd": "auditd",
+    "systemd-journal": "systemd-journald",
+}  # fmt: skip
 
 
 class Quiesced(Document):
@@ -225,7 +229,7 @@ def _still(
         how = f" by sysrq, though open for writing: {'; '.join(holders[:8])}"
         return _cut(source, mountpoint, held, folder), how
     named = "; ".join(holders[:8]) or done.stderr.decode("utf-8", "replace").strip()[:300]
-    loggers = [name for name in LOGGERS if any(f" {name[:15]} " in line for line in holders)]
+    loggers = [name for comm, name in LOGGERS.items() if any(f" {comm} " in h for h in holders)]
     extra = f" ({', '.join(loggers)})" if loggers else ""
     raise OutsideFailed(
         f"{mountpoint} can't become read-only, files are open for writing: {named}",

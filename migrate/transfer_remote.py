@@ -43,7 +43,7 @@ while read -r block skip count; do
         cat /dev/zero; } 2>/dev/null | head -c $(($block * $count)) >&3; } 4>&1`
     case "$said" in
         *"$count+0 records in"*) echo K ;;
-        *nput/output*|*I/O\ error*) echo B ;;
+        *nput/output*|*I/O\ error*|*"No data available"*|*"Bad message"*|*multibyte*) echo B ;;
         *) echo F ;;
     esac
 done

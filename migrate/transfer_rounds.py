@@ -2,6 +2,7 @@
 they are: a far connection takes half a second to make, and some of it of the server's processor.
 """
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -41,6 +42,7 @@ class Rounds:
         self._options = options
         self._readers = Readers(source)
         self._works: dict[str, tuple[Work, ExitStack]] = {}
+        self.idle = 0.0  # seconds that the last ``go`` lost to the hours
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +57,7 @@ class Rounds:
         it is finished, ``delta`` compares all that is used. ``last``: none will follow."""
         if self._options.again:
             take_back(self._plan, self._folder)
-        results = []
+        results, self.idle = [], 0.0
         for disk in self._plan.disks:
             stay = not last or disk is not self._plan.disks[-1]
             outcome = self._patiently(disk, kind, report, stay=stay)
@@ -82,12 +84,14 @@ class Rounds:
         """One disk's pass, in the hours when it may be done."""
         limits = self._options.limits
         while True:
+            began = time.monotonic()
             try:
                 limits.check()
                 return self._pass(disk, kind, report, stay=stay)
             except OutsideHours:
                 self.rest()  # nobody keeps a connection alive all day
                 limits.wait(report)
+                self.idle += time.monotonic() - began
 
     def _pass(self, disk: DiskPlan, kind: str, report: Report, *, stay: bool) -> Outcome | None:
         if disk.source not in self._works:

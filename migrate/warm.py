@@ -121,7 +121,7 @@ def warm(
             done.append(
                 Round(
                     began=began,
-                    seconds=round(time.monotonic() - start, 2),
+                    seconds=round(time.monotonic() - start - passes.idle, 2),
                     read=sum(result.read for result in results),
                     sent=sum(result.sent for result in results),
                     wire=sum(result.wire for result in results),

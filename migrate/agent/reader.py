@@ -263,8 +263,8 @@ class Pass:
         self.paid += size
         while self.rate:
             ahead = self.paid / float(self.rate) - (ticks() - self.began)
-            if not 0 < ahead < 3600:
-                if ahead < -1:  # what was not used is not saved up
+            if not 0 < ahead <= size / float(self.rate) + 1:
+                if not -1 < ahead <= 0:  # not used, so not saved up; or the clock was turned
                     self.began, self.paid = ticks(), 0
                 break
             self.listen(min(ahead, 0.2))

@@ -12,9 +12,10 @@ from migrate.rules.system import VIRTIO
 FREE = {"/": 100 * MIB, "/boot": 50 * MIB}
 FREE_ELSEWHERE = 10 * MIB
 INODES = 100
+EXT = ("ext2", "ext3", "ext4")
 # The reader knows which blocks of these are used; of others it copies all that is not zero.
-MAPPED = ("ext2", "ext3", "ext4")
-READABLE = (*MAPPED, "xfs", "btrfs", "jfs", "reiserfs", "vfat", "iso9660", "squashfs", "udf")
+MAPPED = (*EXT, "xfs", "vfat")
+READABLE = (*MAPPED, "btrfs", "jfs", "reiserfs", "iso9660", "squashfs", "udf")
 CLUSTER = ("gfs", "gfs2", "ocfs2", "gpfs", "vxfs", "lustre")
 RESERVE = 1.1  # replica plus what the overlay grows by
 
@@ -108,7 +109,7 @@ def _read_only(subject: Subject) -> Iterable[Outcome]:
     return each(
         (f"{fs.device} is mounted read-only", fs.mountpoint)
         for fs in subject.host.filesystems
-        if not fs.remote and fs.kind in MAPPED and "ro" in fs.options
+        if not fs.remote and fs.kind in (*EXT, "xfs") and "ro" in fs.options
     )
 
 
@@ -128,7 +129,7 @@ def _inodes(subject: Subject) -> Iterable[Outcome]:
     return each(
         (f"{fs.inodes_free} inodes free, {INODES} needed", fs.mountpoint)
         for fs in subject.host.filesystems
-        if fs.kind in MAPPED and fs.inodes_free < INODES
+        if fs.kind in EXT and fs.inodes_free < INODES
     )
 
 

@@ -1,5 +1,5 @@
 """What happens to servers and pools meanwhile, at places and times that seeds choose: sectors that
-can't be read, a pool that fills up, reboots between the rounds, clocks that jump."""
+can't be read, a pool that fills up, reboots between the rounds, clocks that are turned."""
 
 import os
 import random
@@ -10,12 +10,19 @@ from pathlib import Path
 import pytest
 
 from core.errors import OutsideFailed
-from migrate import quiesce, transfer, warm
+from migrate import quiesce, transfer, transfer_wire, warm
 from tests.faults.disks import failing
 from tests.unit.transfer import estate, images
 from tests.unit.transfer.estate import Estate
 
 PAGE = 4096  # FUSE reads no less
+TURNED = """
+import random
+def ticks(dice=random.Random({seed}), turned=[0]):
+    if dice.random() < 0.02:
+        turned[0] += dice.choice((-86400, -1800, -20, 20, 1800, 86400))
+    return time.time() + turned[0]
+"""
 
 
 @pytest.fixture(scope="session")
@@ -34,14 +41,14 @@ def dice(seed: int) -> random.Random:
     return random.Random(seed)
 
 
-def copy(old: Estate, kind: str = "full") -> None:
-    transfer.copy(old.source, old.target, old.plan, old.folder, kind)
+def copy(old: Estate, kind: str = "full", rate: int = 0) -> None:
+    options = transfer.Options(rate=rate)
+    transfer.copy(old.source, old.target, old.plan, old.folder, kind, options)
 
 
-def finish(old: Estate) -> transfer.Transfer:
-    return transfer.finish(
-        old.source, old.target, old.plan, old.folder, transfer.Options(again=True)
-    )
+def finish(old: Estate, rate: int = 0) -> transfer.Transfer:
+    options = transfer.Options(again=True, rate=rate)
+    return transfer.finish(old.source, old.target, old.plan, old.folder, options)
 
 
 def used(old: Estate, dice: random.Random) -> int:
@@ -124,4 +131,27 @@ def test_clocks_that_jump_spoil_no_copy_and_no_round(
     assert found.last >= 0
     estate.change(old.disk, dice.randrange(100))
     assert finish(old).disks[0].differing == 0
+    assert old.replica.read_bytes() == old.expected()
+
+
+@pytest.mark.timeout(120)
+def test_a_server_whose_clock_is_turned_is_copied_all_the_same(
+    old: Estate, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Python 3.3 there is no clock that nobody turns: the agents have one that is."""
+    whole = transfer_wire.program
+    clock = b"ticks = getattr("
+    turned = TURNED.format(seed=seed).encode()
+
+    def program(role: str) -> bytes:
+        lines = whole(role).splitlines(keepends=True)
+        assert sum(line.startswith(clock) for line in lines) == 1
+        return b"".join(turned if line.startswith(clock) else line for line in lines)
+
+    monkeypatch.setattr(transfer_wire, "program", program)
+    copy(old, rate=8 * images.MIB)
+    estate.change(old.disk, seed)
+    copy(old, "delta", rate=8 * images.MIB)
+    estate.change(old.disk, seed + 1)
+    assert finish(old, rate=8 * images.MIB).disks[0].differing == 0
     assert old.replica.read_bytes() == old.expected()

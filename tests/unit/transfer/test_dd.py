@@ -1,6 +1,7 @@
 """The fallback for a source without Python: dd there, the reader's program here. It must bring what
 the reader brings, and survive what a reader survives."""
 
+import errno
 import os
 import threading
 import time
@@ -31,7 +32,7 @@ dd() {
     if test $((skip * bs)) -lt %(end)d && test $(((skip + count) * bs)) -gt %(start)d; then
         good=$((%(start)d / bs - skip))
         test $good -gt 0 && command dd if="$disk" bs=$bs skip=$skip count=$good 2>/dev/null
-        echo "dd: error reading '$disk': Input/output error" >&2
+        echo "dd: error reading '$disk': %(words)s" >&2
         return 1
     fi
     command dd "$@"
@@ -84,11 +85,18 @@ def test_dd_brings_what_the_reader_brings(bare: Estate, tmp_path: Path) -> None:
     assert other.manifest_sha256 == proof.manifest_sha256
 
 
-def test_sectors_that_dd_can_not_read_are_narrowed_down_told_and_zeros(bare: Estate) -> None:
+@pytest.mark.parametrize(
+    "number", [errno.EIO, errno.ENODATA, errno.EILSEQ, errno.EBADMSG, errno.EREMOTEIO]
+)
+def test_sectors_that_dd_can_not_read_are_narrowed_down_told_and_zeros(
+    bare: Estate, number: int
+) -> None:
     spans = images.extents(bare.disk)
     start, end = [span for span in spans if span[1] - span[0] > 8192][-1]  # no map lies there
     assert isinstance(bare.source, Bare)
-    bare.source.prelude = BAD_SECTORS % {"start": start + 1024, "end": start + 2560}
+    bare.source.prelude = BAD_SECTORS % {
+        "start": start + 1024, "end": start + 2560, "words": os.strerror(number)
+    }  # fmt: skip
     transfer.copy(bare.source, bare.target, bare.plan, bare.folder)
     proof = transfer.finish(bare.source, bare.target, bare.plan, bare.folder).disks[0]
     assert proof.unreadable == 3

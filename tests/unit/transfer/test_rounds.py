@@ -167,6 +167,7 @@ def test_connections_end_with_the_hours_and_come_again_with_them(old: Old) -> No
         estate.change(old.disk, 1)
         passes.go("delta")
         assert old.source.started == 2
+        assert passes.idle > 0
         assert part(old).read_bytes() == old.expected()
 
 

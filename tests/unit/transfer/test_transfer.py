@@ -173,12 +173,17 @@ def test_where_no_systemd_runs_services_are_asked_the_old_way(old: Estate) -> No
     ]
 
 
-def test_a_mount_that_stays_busy_wakes_the_source_and_names_the_remedy(old: Estate) -> None:
+def test_a_mount_that_stays_busy_wakes_the_source_and_names_the_remedy(
+    old: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ = ["612 rsyslogd /var/log/syslog", "301 systemd-journal /var/log/journal/a"]
+    monkeypatch.setattr(quiesce, "_holders", lambda *_: open_)
     copy(old)
     old.source.fails = ("mount", "-o", "remount,ro", "/")
     with pytest.raises(OutsideFailed, match="/ can't become read-only") as caught:
         finish(old)
     assert "quiesce: services" in caught.value.hint
+    assert "their services (rsyslog, systemd-journald) to" in caught.value.hint
     assert old.source.done[-1] == ("systemctl", "start", "app.service")
     assert not (old.folder / "quiesce.json").exists()
     assert not (old.folder / "transfer.json").exists()

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from core.errors import Blocked, OutsideFailed, UsageProblem
-from core.progress import silent
+from core.progress import Report, silent
 from migrate import forecast, proof, times, transfer, warm
+from migrate.limits import Limits, OutsideHours
 from migrate.warm import Round, Warm
 from tests.unit.transfer import estate, images
 from tests.unit.transfer.estate import Estate
@@ -98,6 +100,25 @@ def test_so_many_rounds_and_no_more(old: Estate, monkeypatch: pytest.MonkeyPatch
     found = rounds(old, most=3)
     assert len(found.rounds) == 3
     assert not found.settled
+
+
+def test_waiting_for_the_hours_is_no_part_of_a_round(
+    old: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(old)
+    real, night = time.monotonic, {"passed": 0.0}
+
+    def wait(self: Limits, report: Report) -> None:
+        night["passed"] = 600.0
+
+    def check(self: Limits) -> None:
+        if not night["passed"]:
+            raise OutsideHours("not now")
+
+    monkeypatch.setattr(Limits, "wait", wait)
+    monkeypatch.setattr(Limits, "check", check)
+    monkeypatch.setattr(time, "monotonic", lambda: real() + night["passed"])
+    assert rounds(old).rounds[0].seconds < 300
 
 
 def expected(old: Estate, way: forecast.Way = "cutover", minutes: float = 0) -> forecast.Forecast:

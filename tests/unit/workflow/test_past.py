@@ -52,6 +52,10 @@ def fenced(tmp_path: Path) -> Path:
         ("run", "web1", "--again", "--consent", "web1"),
         ("unquiesce", "web1"),
         ("discover", "web1", "--again"),
+        ("warm", "web1"),
+        ("transfer", "web1"),
+        ("transfer", "web1", "--pass", "delta"),
+        ("transfer", "web1", "--pass", "final", "--consent", "web1"),
     ],
 )
 def test_a_domain_is_not_taken_for_the_server_it_was(fenced: Path, words: Sequence[str]) -> None:
