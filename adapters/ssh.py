@@ -27,8 +27,8 @@ from adapters.ssh_login import (
     private_key,
 )
 from adapters.ssh_program import KEEPALIVE, environment, ssh_argv
-from adapters.ssh_socket import banner, connected, looked_at
-from core.errors import OutsideFailed
+from adapters.ssh_socket import banner, connected, looked_at, silence
+from core.errors import NoAnswer, OutsideFailed
 from core.ports import Channel, Completed
 
 NO_ANSWER = "is the host on, its sshd running, and no firewall between?"
@@ -63,7 +63,8 @@ class SshHost:
         return self._banner
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Completed:
-        """Run to the end. A non-zero code is an answer; a dead host raises OutsideFailed."""
+        """Run to the end. A non-zero code is an answer; where nothing is, NoAnswer is raised, and
+        OutsideFailed for all else that goes wrong."""
         command = tuple(argv)
         deadline = time.monotonic() + timeout
         try:
@@ -222,11 +223,11 @@ class SshHost:
             raise self._no_connection(fault) from fault
         self._algorithms = chosen(self._banner, self._login.algorithms)
 
-    def _no_connection(self, fault: Exception) -> OutsideFailed:
-        return self._failed(
-            f"no SSH connection to {self._login.address} port {self._login.port}: {fault}",
-            NO_ANSWER,
-        )
+    def _no_connection(
+        self, fault: Exception, kind: type[OutsideFailed] = OutsideFailed
+    ) -> OutsideFailed:
+        text = f"no SSH connection to {self._login.address} port {self._login.port}: {fault}"
+        return kind(text, hint=NO_ANSWER, where=self._name)
 
     def _authenticate(self, transport: paramiko.Transport) -> None:
         login = self._login
@@ -258,15 +259,37 @@ class SshHost:
         )
 
     def _socket(self, within: float) -> "socket.socket | paramiko.Channel":
+        """Raises NoAnswer where nothing is, and what the library raises for all else."""
         login = self._login
         if self._jump is not None:
-            place = (login.address, login.port)
-            channel = self._jump.connected(within).open_channel(
-                "direct-tcpip", place, ("127.0.0.1", 0), timeout=within
-            )
-            channel.settimeout(within)
-            return channel
-        return connected(login.address, login.port, within)
+            return self._through(self._jump, within)
+        try:
+            return connected(login.address, login.port, within)
+        except OSError as fault:
+            if silence(fault):
+                raise self._no_connection(fault, NoAnswer) from fault
+            raise
+
+    def _through(self, jump: "SshHost", within: float) -> paramiko.Channel:
+        """The same over another machine, whose own silence says nothing of this one."""
+        place = (self._login.address, self._login.port)
+        try:
+            transport = jump.connected(within)
+            try:
+                channel = transport.open_channel(
+                    "direct-tcpip", place, ("127.0.0.1", 0), timeout=within
+                )
+            except paramiko.SSHException as fault:
+                if not silence(fault):
+                    raise
+                jump.run(("true",), timeout=within)  # was it the jump host that said nothing?
+                unreached = self._no_connection(fault, NoAnswer)
+            else:
+                channel.settimeout(within)
+                return channel
+        except NoAnswer as fault:
+            raise OutsideFailed(fault.message, hint=fault.hint, where=fault.where) from fault
+        raise unreached
 
 
 def host_key(login: Login, name: str, timeout: float = 20.0) -> paramiko.PKey:

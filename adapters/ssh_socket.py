@@ -7,6 +7,7 @@ acknowledges at once, which spares the other end's packets the wait as well.
 """
 
 import contextlib
+import errno
 import select
 import shlex
 import socket
@@ -36,6 +37,17 @@ def connected(address: str, port: int, within: float) -> socket.socket:
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD * 1000)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return plain
+
+
+def silence(fault: Exception) -> bool:
+    """Whether nothing is at the other end, as far as one can tell: a refusal comes from something,
+    and that no network can be reached says more of this machine. Of a jump host's words those of
+    OpenSSH are known."""
+    if isinstance(fault, OSError):
+        return isinstance(fault, TimeoutError) or fault.errno in (
+            errno.EHOSTUNREACH, errno.EHOSTDOWN
+        )  # fmt: skip
+    return any(words in str(fault) for words in ("timed out", "No route to host", "Timeout"))
 
 
 def acknowledge(plain: "socket.socket | paramiko.Channel") -> None:

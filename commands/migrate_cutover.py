@@ -15,7 +15,8 @@ from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
 from commands.migrate_verify import compare
 from core.documents import load
-from core.errors import OutsideFailed, PastReturn, UsageProblem
+from core.errors import NoAnswer, OutsideFailed, PastReturn, UsageProblem
+from core.ports import Hypervisor
 from core.progress import Report
 from core.quantities import duration
 from core.rules import blockers
@@ -136,7 +137,7 @@ def stale(case: Case) -> UsageProblem:
 
 
 def fenced(case: Case, consent: str, report: Report, *, off: bool) -> None:
-    """Switch the source off. That it will be told to, and that it is off, are on the record."""
+    """Switch the source off. That it heard the order, and that it is off, are on the record."""
     path, intent = case.folder / "fenced.json", case.folder / "fencing.json"
     if path.exists():
         return
@@ -152,21 +153,18 @@ def fenced(case: Case, consent: str, report: Report, *, off: bool) -> None:
     source = case.source_host()
 
     def standing() -> bool:
-        still = cutting.still_source(plan, source, held)
-        if still:
-            publish_model(intent, Fenced(host=plan.host, consent=consent, when=clock.now()))
-        return still
+        return cutting.still_source(plan, source, held)
 
     def told() -> bool:
         """An order from before this rest was given to a server that came back since."""
         return off or (intent.exists() and load(intent, Fenced).when >= held.started)
 
-    def unheard() -> None:
-        """An order without an answer may be lost with the line."""
-        intent.unlink(missing_ok=True)
+    def heard() -> None:
+        """Not before: an order without an answer may be lost with the line, or never sent."""
+        publish_model(intent, Fenced(host=plan.host, consent=consent, when=clock.now()))
 
     try:
-        cutting.fence(plan, source, standing, told, unheard, clock, report)
+        cutting.fence(plan, source, standing, told, heard, clock, report)
     finally:
         source.close()
     publish_model(path, Fenced(host=plan.host, consent=consent, when=clock.now()))
@@ -176,24 +174,33 @@ def fenced(case: Case, consent: str, report: Report, *, off: bool) -> None:
 def switched_on(case: Case, report: Report) -> None:
     """Start the domain where the source was."""
     plan = planning.read(case.folder)
-    _still_off(case, plan)
     hypervisor = case.hypervisor(plan.hypervisor)
     try:
+        _still_off(case, plan, hypervisor)
         cutting.switch_on(plan, hypervisor, report)
     finally:
         hypervisor.close()
 
 
-def _still_off(case: Case, plan: Plan) -> None:
+def _still_off(case: Case, plan: Plan, hypervisor: Hypervisor) -> None:
     """Raises PastReturn when the source was switched on again since it was fenced: that is the way
-    back, which whoever runs this again days later may not know of."""
+    back, which whoever runs this again days later may not know of. What is there and lets nobody
+    in may be the domain, if that runs."""
     if SystemClock().now() - load(case.folder / "fenced.json", Fenced).when < JUST:
         return
     source = case.own().source_host()
     try:
         shown = source.run(UUID, timeout=10).text
-    except OutsideFailed:
+    except NoAnswer:
         return
+    except OutsideFailed as fault:
+        if hypervisor.domains().get(plan.domain) == "running":
+            return
+        raise PastReturn(
+            f"something is under {plan.address}, and {plan.domain} does not run: {fault.message}",
+            where=plan.host,
+            hint="find out what it is and switch it off, then run again",
+        ) from fault
     finally:
         source.close()
     with contextlib.suppress(ValueError):

@@ -54,6 +54,11 @@ class OutsideFailed(Problem):
     exit_code = 4
 
 
+class NoAnswer(OutsideFailed):
+    """Nothing is under a host's address: it is off, or the way to it is cut. What shows a wrong
+    key, turns a login away or refuses a connection is something."""
+
+
 class Locked(Problem):
     """Another run holds the lock of this state directory."""
 

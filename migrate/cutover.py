@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from core.documents import Document
-from core.errors import Blocked, OutsideFailed, PastReturn, UsageProblem
+from core.errors import Blocked, NoAnswer, OutsideFailed, PastReturn, UsageProblem
 from core.ports import Clock, Host, Hypervisor
 from core.progress import Report, track
 from core.rules import Finding
@@ -19,10 +19,11 @@ from migrate.verify import UUID, alike
 
 VERSION = 1
 # Everything is synced and read-only by now; a clean shutdown would want to write. The command
-# must return before the power goes, hence the background and the pause.
+# must return before the power goes, hence the background and the pause: sudo closes sessions, and
+# an answer that does not come is taken for an order that was not heard.
 POWER_OFF = (
     "sh", "-c",
-    "(sync; sleep 1; echo o > /proc/sysrq-trigger; sleep 5; poweroff -f) < /dev/null "
+    "(sync; sleep 3; echo o > /proc/sysrq-trigger; sleep 5; poweroff -f) < /dev/null "
     "> /dev/null 2>&1 &",
 )  # fmt: skip
 GONE = 90.0
@@ -83,48 +84,56 @@ def still_source(plan: Plan, source: Host, held: Quiesced) -> bool:
 
 def fence(
     plan: Plan, source: Host, standing: Callable[[], bool], told: Callable[[], bool],
-    unheard: Callable[[], None], clock: Clock, report: Report,
+    heard: Callable[[], None], clock: Clock, report: Report,
 ) -> None:  # fmt: skip
-    """Switch the source off and wait until nothing answers under its address.
+    """Switch the source off and wait until nothing is under its address.
 
     ``standing`` says whether what answers there is the source and not already the domain; ``told``
-    whether it was told to switch off before, or somebody saw that it is off; ``unheard`` takes
-    back that it is told now. Raises Blocked when silence may be the network's.
+    whether it heard the order to switch off before, or somebody saw that it is off; ``heard`` puts
+    on record that it hears it now. Raises Blocked when silence may be the network's, and what the
+    host raises when something is there that does not let us in.
     """
-    before = told()
+    before, end = told(), clock.monotonic() + GONE
     with track(report, f"switch {plan.host} off") as meter:
-        try:
-            if not standing():
-                return
-        except OutsideFailed as fault:
-            if not before:
-                text = f"{plan.address} does not answer, and was never told to switch off"
-                raise Blocked(text, where=plan.host, hint=BY_HAND) from fault
-            meter.note(f"{plan.host} does not answer: it is off")
-        else:
+        while True:
             try:
+                if not standing():
+                    return
                 source.run(POWER_OFF, timeout=20)
-            except OutsideFailed as fault:
+                heard()
+                break
+            except NoAnswer as fault:
                 if not before:
-                    unheard()
-                    text = f"{plan.address} did not answer when it was told to switch off"
+                    text = f"{plan.address} does not answer, and never heard that it is to be off"
                     raise Blocked(text, where=plan.host, hint=BY_HAND) from fault
                 meter.note(f"{plan.host} does not answer: it is off")
-        end, silent = clock.monotonic() + GONE, 0
-        while silent < 3:
-            source.close()
-            try:
-                source.run(("true",), timeout=10)
-                silent = 0
-            except OutsideFailed:
-                silent += 1
-            if clock.monotonic() > end and not silent:
-                raise Blocked(
-                    f"{plan.address} still answers {GONE:.0f} s after it was told to switch off",
-                    where=plan.host,
-                    hint="switch the server off by hand, then run again",
-                )
-            clock.sleep(1)
+                break
+            except OutsideFailed:  # going down, or cut off before it heard: what is there now?
+                if clock.monotonic() > end:
+                    raise
+                source.close()
+                clock.sleep(1)
+        _wait_for_silence(plan, source, clock)
+
+
+def _wait_for_silence(plan: Plan, source: Host, clock: Clock) -> None:
+    end, silent, said = clock.monotonic() + GONE, 0, ""
+    while silent < 3:
+        source.close()
+        try:
+            source.run(("true",), timeout=10)
+            silent, said = 0, ""
+        except NoAnswer:
+            silent += 1
+        except OutsideFailed as fault:
+            silent, said = 0, f": {fault.message}"
+        if clock.monotonic() > end and not silent:
+            raise Blocked(
+                f"{plan.address} is not silent {GONE:.0f} s after it was told to switch off{said}",
+                where=plan.host,
+                hint="switch what is there off by hand, then run again",
+            )
+        clock.sleep(1)
 
 
 def switch_on(plan: Plan, hypervisor: Hypervisor, report: Report) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from core.documents import Document, load
 from core.errors import OutsideFailed, Problem
 from core.facts.storage import unescaped
-from core.ports import Host
-from core.progress import Report, Unit, track
+from core.ports import Completed, Host
+from core.progress import Meter, Report, Unit, track
 from core.state import publish_model, sync_directory
 from migrate.moment import Moment
 from migrate.plan import Plan
@@ -67,13 +67,15 @@ def hold(
     rest, which is seen to."""
     held = _record(source, plan, folder, moment, rescue=rescue)
     try:
-        steps = len(plan.quiesce.services) + len(held.mountpoints) + 1
+        mounted = writable(source)
+        still_to_do = [path for path in held.mountpoints if path in mounted]
+        steps = len(plan.quiesce.services) + len(still_to_do) + 1
         with track(report, f"quiesce {plan.host}", steps, Unit.STEPS) as meter:
             for service in plan.quiesce.services:
                 _stop(source, service)
                 meter.advance(text=f"stopped {service}")
             _must(source, ("sync",), "can't sync", 600)
-            for mountpoint in held.mountpoints:
+            for mountpoint in still_to_do:
                 # a moment is of a server that works on: nobody there is cut off
                 last_resort = plan.quiesce.last_resort if moment is None else ""
                 held, how = _still(source, mountpoint, held, folder, last_resort)
@@ -104,18 +106,16 @@ def release(source: Host, folder: Path, report: Report) -> bool:
         source.run(("true",), timeout=60)  # one that does not answer is not asked for each
 
         if held.snapshots:
-            with _noted(failed, *(f"lvremove -f {name}" for name in held.snapshots)):
+            what = "; ".join(f"lvremove -f {name}" for name in held.snapshots)
+            with _noted(failed, meter, what, "removed its snapshots"):
                 failed += drop(source, held.snapshots)
-            meter.advance(text="removed its snapshots")
         for mountpoint in reversed(held.mountpoints):
-            remount = ("mount", "-o", "remount,rw", mountpoint)
-            with _noted(failed, " ".join(remount)):
-                _must(source, remount, "", 120)
-            meter.advance(text=f"{mountpoint} is writable")
+            what = f"mount -o remount,rw {mountpoint}"
+            with _noted(failed, meter, what, f"{mountpoint} is writable"):
+                _writable_again(source, mountpoint)
         for service in reversed(held.services):
-            with _noted(failed, f"start {service}"):
+            with _noted(failed, meter, f"start {service}", f"started {service}"):
                 _must(source, _service(source, service, "start"), "", STOP_SECONDS)
-            meter.advance(text=f"started {service}")
     if failed:
         raise OutsideFailed(
             f"not everything could be woken: {'; '.join(failed)}",
@@ -128,12 +128,21 @@ def release(source: Host, folder: Path, report: Report) -> bool:
 
 
 @contextlib.contextmanager
-def _noted(failed: list[str], *what: str) -> Iterator[None]:
+def _noted(failed: list[str], meter: Meter, what: str, done: str) -> Iterator[None]:
     """A step of the way back that fails, or takes too long, keeps nobody from the others."""
+    before = len(failed)
     try:
         yield
-    except OutsideFailed:
-        failed += what
+    except OutsideFailed as fault:
+        failed.append(f"{what} ({fault.message})")
+    meter.advance(text=done if len(failed) == before else f"failed: {what}")
+
+
+def _writable_again(source: Host, mountpoint: str) -> None:
+    """What somebody has unmounted meanwhile, or made writable in another way, is nobody's worry."""
+    done = source.run(("mount", "-o", "remount,rw", mountpoint), timeout=120)
+    if done.code and dict(_mounts(source)).get(mountpoint) is False:
+        raise OutsideFailed(_said(done), where=source.name)
 
 
 def at_rest(source: Host, held: Quiesced) -> bool:
@@ -227,7 +236,7 @@ def _still(
     holders = _holders(source, mountpoint)
     if last_resort == "sysrq":
         how = f" by sysrq, though open for writing: {'; '.join(holders[:8])}"
-        return _cut(source, mountpoint, held, folder), how
+        return _cut(source, held, folder), how
     named = "; ".join(holders[:8]) or done.stderr.decode("utf-8", "replace").strip()[:300]
     loggers = [name for comm, name in LOGGERS.items() if any(f" {comm} " in h for h in holders)]
     extra = f" ({', '.join(loggers)})" if loggers else ""
@@ -239,7 +248,7 @@ def _still(
     )
 
 
-def _cut(source: Host, mountpoint: str, held: Quiesced, folder: Path) -> Quiesced:
+def _cut(source: Host, held: Quiesced, folder: Path) -> Quiesced:
     """Have the kernel make every file system read-only, open files or not: also those that the plan
     does not name, so they are written down before. It does so some time after it was told. The way
     back is the usual one; who wrote meanwhile saw errors."""
@@ -248,10 +257,10 @@ def _cut(source: Host, mountpoint: str, held: Quiesced, folder: Path) -> Quiesce
     publish_model(folder / "quiesce.json", held)
     _must(source, ("sh", "-c", "echo u > /proc/sysrq-trigger"), "the kernel takes no sysrq", 60)
     end = time.monotonic() + EMERGENCY
-    while mountpoint in writable(source):
+    while left := writable(source):  # one after another
         if time.monotonic() > end:
             raise OutsideFailed(
-                f"{mountpoint} is writable {EMERGENCY:.0f} s after sysrq u",
+                f"{', '.join(left)} writable {EMERGENCY:.0f} s after sysrq u",
                 hint="switch the services off by hand, or copy from a rescue system",
                 where=source.name,
             )
@@ -273,6 +282,11 @@ def _holders(source: Host, mountpoint: str) -> list[str]:
 
 def writable(source: Host) -> tuple[str, ...]:
     """Mountpoints of writable file systems on devices."""
+    return tuple(path for path, free in _mounts(source) if free)
+
+
+def _mounts(source: Host) -> list[tuple[str, bool]]:
+    """Mountpoints of file systems on devices, and whether they are writable."""
     found = []
     for line in source.read("/proc/mounts").decode("utf-8", "surrogateescape").splitlines():
         words = line.split(" ")
@@ -282,9 +296,9 @@ def writable(source: Host) -> tuple[str, ...]:
                 hint="look at that file on the server",
                 where=source.name,
             )
-        if words[0].startswith("/dev/") and "rw" in words[3].split(","):
-            found.append(unescaped(words[1]))
-    return tuple(found)
+        if words[0].startswith("/dev/"):
+            found.append((unescaped(words[1]), "rw" in words[3].split(",")))
+    return found
 
 
 def _check_rest(source: Host, held: Quiesced) -> None:
@@ -301,9 +315,13 @@ def _check_rest(source: Host, held: Quiesced) -> None:
 def _must(source: Host, argv: Sequence[str], sentence: str, timeout: float) -> None:
     done = source.run(argv, timeout=timeout)
     if done.code:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise OutsideFailed(
-            f"{sentence}: {said[-1] if said else f'exit code {done.code}'}",
+            f"{sentence}: {_said(done)}" if sentence else _said(done),
             hint="look into the server's log, or correct `quiesce` in plan.yml",
             where=source.name,
         )
+
+
+def _said(done: Completed) -> str:
+    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return said[-1] if said else f"exit code {done.code}"

@@ -156,7 +156,7 @@ class Lane:
             codec=order.codec,
             start=order.start,
             begin=order.begin,
-            rate=order.rate // self._hub.lanes,
+            rate=0 if self.charged else order.rate // self._hub.lanes,  # kept here, for dd
             final=int(final),
             polite=int(polite),
             slowdown=f"{order.slowdown:g}" if polite else "0",

@@ -115,7 +115,7 @@ def _grow(source: Host, found: list[Session], stack: ExitStack, toll: Toll) -> N
         held = rate < QUICK * len(found)
         count = max(MANY if held else 0, 2 * len(found))
         spare = count <= half
-        if (not spare and not held) or rate > FULL * toll.most:
+        if (not spare and not held) or rate > FULL * toll.most or not rate:  # 0: not to be told
             return
         tried = stack.enter_context(ExitStack())
         more = tried.enter_context(_more(source, count - len(found)))

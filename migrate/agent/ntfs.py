@@ -133,20 +133,21 @@ class Ntfs:
 
     def closed(self):
         """Whether $LogFile says that nothing is left to be done."""
-        place = self.runs(self.record(2), PLAIN_DATA)[0][0][0]
-        raw = self.view.read(place * self.cluster, 4096)
+        log = self.pieces(self.runs(self.record(2), PLAIN_DATA)[0])
+        raw = log.read(0, 4096)
         if raw == struct.pack("B", 255) * 4096:
             return True
-        newest = (-1, False)
+        newest = (-1, True)
         for start in (0, field(raw, "<I", 16)):  # two pages, of which the younger one counts
-            raw = self.view.read(place * self.cluster + start, 4096)
+            raw = log.read(start, 4096)
             if raw[:4] == "RSTR".encode("ascii"):
                 at = field(raw, "<H", 24)
                 user, flags = struct.unpack("<HH", raw[at + 12:at + 16])
-                newest = max(newest, (field(raw, "<Q", at), user == NOBODY or flags & CLOSED != 0))
+                busy = user != NOBODY and flags & CLOSED == 0
+                newest = max(newest, (field(raw, "<Q", at), busy))
             elif not start:
                 return False
-        return newest[1]
+        return not newest[1]
 
     def prove(self, runs):
         """A bitmap must know the boot sector, $MFT's start and itself."""

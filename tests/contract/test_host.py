@@ -4,6 +4,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from adapters.local import LocalHost
 from adapters.ssh import SshHost
 from adapters.ssh_program import ssh_argv
-from core.errors import OutsideFailed
+from core.errors import NoAnswer, OutsideFailed
 from core.ports import Completed, Host
 from tests.contract.sshd import Server, sshd
 from tests.fakes.host import FLOODS, HANGS, FakeHost, answer
@@ -245,3 +246,46 @@ def test_a_lost_connection_is_made_again(server: Server) -> None:
     host.close()
     assert host.run(("echo", "back")).text == "back\n"
     host.close()
+
+
+@contextmanager
+def nobody() -> Iterator[int]:
+    """A port at which nobody ever answers, as at an address without a machine: the kernel drops
+    what comes to a queue that is full."""
+    with socket.socket() as listening, ExitStack() as stack:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        time.sleep(0.1)
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize("over", ["straight", "over a jump host"])
+def test_silence_is_told_from_a_refusal(server: Server, over: str) -> None:
+    jump = None if over == "straight" else server.login
+    with nobody() as port:
+        for login, kind in (
+            (replace(server.login, port=port, jump=jump), NoAnswer),
+            (replace(server.login, port=1, jump=jump), OutsideFailed),
+        ):
+            host = SshHost("old", login, timeout=2)
+            with pytest.raises(OutsideFailed, match="no SSH connection") as caught:
+                host.run(("true",))
+            host.close()
+            assert type(caught.value) is kind
+
+
+def test_the_silence_of_a_jump_host_says_nothing_of_what_is_behind_it(server: Server) -> None:
+    with nobody() as port:
+        way = replace(server.login, jump=replace(server.login, port=port))
+        with pytest.raises(OutsideFailed, match=f"port {port}") as caught:
+            SshHost("old", way, timeout=2).run(("true",))
+    assert type(caught.value) is OutsideFailed
+
+
+def test_a_fake_that_is_dead_is_silent() -> None:
+    with pytest.raises(NoAnswer):
+        FakeHost(dead=True).run(("true",))

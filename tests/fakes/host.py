@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.errors import OutsideFailed
+from core.errors import NoAnswer, OutsideFailed
 from core.ports import Completed
 
 Answer = Callable[[tuple[str, ...], bytes], Completed]
@@ -97,7 +97,7 @@ class FakeHost:
         command = tuple(argv)
         self.asked.append(command)
         if self.dead:
-            raise OutsideFailed("no connection", where=self._name)
+            raise NoAnswer("no connection", where=self._name)
         done = self._answer(command, stdin)
         if done.code == HANGS:
             raise OutsideFailed(f"did not end in {timeout:.0f} s", where=self._name)
@@ -110,12 +110,12 @@ class FakeHost:
         command = tuple(argv)
         self.asked.append(command)
         if self.dead:
-            raise OutsideFailed("no connection", where=self._name)
+            raise NoAnswer("no connection", where=self._name)
         yield FakeChannel(lambda data: self._answer(command, data))
 
     def read(self, path: str, limit: int = 16 * 1024 * 1024) -> bytes:
         if self.dead:
-            raise OutsideFailed("no connection", where=self._name)
+            raise NoAnswer("no connection", where=self._name)
         if path not in self.files:
             raise OutsideFailed(f"can't read {path}: no such file", where=self._name)
         if len(self.files[path]) > limit:
@@ -124,7 +124,7 @@ class FakeHost:
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         if self.dead:
-            raise OutsideFailed("no connection", where=self._name)
+            raise NoAnswer("no connection", where=self._name)
         if "/no-such-directory/" in path:
             raise OutsideFailed(f"can't write {path}: no such directory", where=self._name)
         self.files[path] = bytes(data)

@@ -18,7 +18,7 @@ from migrate import transfer
 from migrate.limits import Budget, Limits
 from migrate.transfer import Options, Rounds
 from migrate.transfer_manifest import Journal
-from migrate.transfer_wire import START
+from migrate.transfer_wire import START, Kind, Session
 from tests.unit.transfer import estate, images
 from tests.unit.transfer.estate import Estate, Source
 
@@ -148,12 +148,21 @@ def test_dd_goes_on_where_it_was_cut_off(bare: Estate) -> None:
     assert bare.replica.with_name(bare.replica.name + ".part").read_bytes() == bare.expected()
 
 
-def test_a_rate_is_kept_by_dd_too(bare: Estate) -> None:
+def test_a_rate_is_kept_by_dd_too(bare: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, str | int]] = []
+    real = Session.say
+
+    def say(self: Session, kind: Kind, **fields: str | int) -> None:
+        told.extend([fields] * (kind is Kind.PASS))
+        real(self, kind, **fields)
+
+    monkeypatch.setattr(Session, "say", say)
     began = time.monotonic()
     (result,) = transfer.copy(
         bare.source, bare.target, bare.plan, bare.folder, options=Options(rate=8 * images.MIB)
     )
     assert time.monotonic() - began > 0.8 * result.sent / (8 * images.MIB)
+    assert [fields["rate"] for fields in told] == [0]  # kept while it reads, and not once more
 
 
 def test_a_rate_and_a_budget_bind_all_that_dd_brings_not_only_what_is_sent(

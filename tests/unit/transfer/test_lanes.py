@@ -55,6 +55,7 @@ def test_a_pass_of_several_connections_goes_on_where_the_slowest_was(tmp_path: P
         (2, {1: 40e6, 4: 160e6, 8: 300e6}, 8),
         (2, {1: 40e6, 4: 55e6}, 1),  # an old processor's cipher: they share it with the hashes
         (8, {1: 200e6, 2: 380e6, 4: 760e6}, 4),  # eight would take what hashes
+        (2, {1: 0.0}, 1),  # nothing came in time: that says nothing of more of them
     ],
 )
 def test_more_connections_are_taken_only_while_they_pay(

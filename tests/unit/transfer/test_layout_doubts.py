@@ -101,9 +101,9 @@ def test_what_a_snapshot_needs_of_its_origin_is_not_judged_by_the_origins_maps()
     assert set(references(volumes)) == {"root", "cow"}
 
 
-@pytest.mark.parametrize(("younger", "rest"), [(0, True), (1, False)])
+@pytest.mark.parametrize(("younger", "rest"), [(0, True), (1, False), (None, False)])
 def test_of_two_pages_of_an_ntfs_log_the_younger_one_counts(
-    younger: int, rest: bool, files: Path, tmp_path: Path
+    younger: int | None, rest: bool, files: Path, tmp_path: Path
 ) -> None:
     image = oracles.ntfs(tmp_path / "fs", 16 * MIB, files)
     names: dict[str, Any] = images.agent()

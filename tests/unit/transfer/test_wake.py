@@ -36,7 +36,7 @@ def old(tmp_path: Path) -> Estate:
 def test_a_service_that_does_not_start_in_time_keeps_no_other_one_down(old: Estate) -> None:
     transfer.finish(old.source, old.target, old.plan, old.folder)
     old.source.hangs = START_DB
-    with pytest.raises(OutsideFailed, match=r"not everything could be woken: start db$"):
+    with pytest.raises(OutsideFailed, match=r"be woken: start db \(no answer within"):
         quiesce.release(old.source, old.folder, silent)
     assert ("systemctl", "start", "app.service") in old.source.done
     assert quiesce.record(old.folder) is not None
@@ -55,6 +55,48 @@ def test_snapshots_that_can_not_be_asked_for_keep_nothing_stopped(old: Estate) -
         quiesce.release(old.source, old.folder, silent)
     assert ("mount", "-o", "remount,rw", "/") in old.source.done
     assert START_DB in old.source.done
+
+
+class Moved(estate.Source):
+    """/backup was unmounted by somebody after it had been made read-only."""
+
+    mounted = True
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Completed:
+        done = super().run(argv, stdin=stdin, timeout=timeout)
+        if tuple(argv)[0] == "mount" and argv[-1] == "/backup":
+            refused = not self.mounted or argv[2] == "remount,rw"  # as ntfs-3g's do
+            return Completed(done.argv, 32 if refused else 0, b"", b"mount: /backup not mounted")
+        return done
+
+    def read(self, path: str, limit: int = 16 * 1024 * 1024) -> bytes:
+        backup = "/dev/sdb1 /backup fuseblk %s 0 0\n" % ("ro" if self.resting else "rw")
+        more = backup.encode() if path == "/proc/mounts" and self.mounted else b""
+        return super().read(path, limit) + more
+
+
+def test_what_was_unmounted_meanwhile_keeps_nobody_asleep(old: Estate) -> None:
+    old.source = Moved(old.root)
+    both = old.plan.quiesce.model_copy(update={"mountpoints": ("/backup", "/")})
+    plan = old.plan.model_copy(update={"quiesce": both})
+    quiesce.hold(old.source, plan, old.folder, silent)
+    told: list[str] = []
+    old.source.mounted = False
+    quiesce.hold(old.source, plan, old.folder, silent)  # nor does it keep anybody from going on
+    assert quiesce.release(old.source, old.folder, lambda event: told.append(event.text))
+    assert START_DB in old.source.done
+    assert not any("failed" in text for text in told)
+
+
+def test_a_step_of_the_way_back_that_failed_is_not_told_as_done(old: Estate) -> None:
+    quiesce.hold(old.source, old.plan, old.folder, silent)
+    old.source.hangs = START_DB
+    told: list[str] = []
+    with pytest.raises(OutsideFailed):
+        quiesce.release(old.source, old.folder, lambda event: told.append(event.text))
+    assert "failed: start db" in told
+    assert "started db" not in told
+    assert "started app" in told
 
 
 def test_what_an_earlier_plan_stopped_is_started_though_the_plan_forgets_it(old: Estate) -> None:

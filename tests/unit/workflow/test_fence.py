@@ -1,6 +1,7 @@
 """Nobody is switched off, and no domain takes a server's place, once the server worked on."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from commands.migrate_cutover import _of_this_copy
 from commands.migrate_run import _left_behind
-from core.errors import Blocked, OutsideFailed
+from core.errors import Blocked, NoAnswer, OutsideFailed
 from core.ports import Completed
 from core.progress import silent
 from migrate import cutover, quiesce
@@ -34,7 +35,7 @@ class Server(estate.Source):
 
     def read(self, path, limit=16 * 1024 * 1024):
         if self.off:
-            raise OutsideFailed("no answer", where=self.name)
+            raise NoAnswer("no answer", where=self.name)
         return super().read(path, limit)
 
 
@@ -52,10 +53,6 @@ def standing(old: Estate) -> bool:
     return cutover.still_source(old.plan, old.source, quiesce.record(old.folder))
 
 
-def never() -> None:
-    raise AssertionError("it was not told now")
-
-
 def test_a_server_at_rest_is_the_source(old: Estate) -> None:
     assert standing(old)
 
@@ -65,67 +62,103 @@ def test_the_domain_is_known_by_its_uuid(old: Estate) -> None:
     assert not standing(old)
 
 
+@dataclass
+class Attempt:
+    """One call of fence; ``told`` by an earlier run, ``heard`` by this one."""
+
+    old: Estate
+    source: estate.Source
+    told: bool = False
+    heard: int = 0
+    now: float = 0.0
+
+    def fence(self) -> None:
+        clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
+        cutover.fence(
+            self.old.plan, self.source, lambda: standing(self.old), lambda: self.told, self._hear,
+            clock, silent,
+        )  # fmt: skip
+
+    def _hear(self) -> None:
+        self.heard += 1
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 @pytest.mark.parametrize("uuid", [ANOTHER, "Not Settable", ""])
 def test_a_server_that_was_rebooted_is_not_switched_off(old: Estate, uuid: str) -> None:
     old.source.boot, old.source.uuid = "boot-2", uuid
     begun = len(old.source.done)
     with pytest.raises(Blocked, match="did not stay at rest since its last copy"):
-        cutover.fence(
-            old.plan,
-            old.source,
-            lambda: standing(old),
-            lambda: True,
-            never,
-            SimpleNamespace(),
-            silent,
-        )
+        Attempt(old, old.source, told=True).fence()
     assert len(old.source.done) == begun
 
 
 def test_silence_alone_is_no_proof_that_a_server_is_off(old: Estate) -> None:
     old.source.off = True
-    with pytest.raises(Blocked, match="was never told to switch off"):
-        cutover.fence(
-            old.plan,
-            old.source,
-            lambda: standing(old),
-            lambda: False,
-            never,
-            SimpleNamespace(),
-            silent,
-        )
+    with pytest.raises(Blocked, match="never heard that it is to be off") as caught:
+        Attempt(old, old.source).fence()
+    assert "--off" in caught.value.hint
 
 
 class Gone(Server):
-    """Off: nothing answers."""
+    """What it answers, one after the other; then nothing is there."""
+
+    faults: Sequence[OutsideFailed | None] = ()
 
     def run(self, argv, *, stdin=b"", timeout=60.0):
-        raise OutsideFailed("no answer", where=self.name)
+        fault: OutsideFailed | None = NoAnswer("no route", where=self.name)
+        if self.faults:
+            fault, *self.faults = self.faults
+        if fault is not None:
+            raise fault
+        return Completed(tuple(argv), 0, b"", b"")
 
 
-def test_a_server_that_was_told_to_switch_off_is_off_when_it_is_silent(old: Estate) -> None:
+def gone(old: Estate, *faults: OutsideFailed | None) -> Gone:
+    source = Gone(old.root)
+    source.faults = faults
+    return source
+
+
+def test_a_server_that_heard_the_order_is_off_when_it_is_silent(old: Estate) -> None:
     old.source.off = True
-    silence = Gone(old.root)
-    silence.off = True
-    slept: list[float] = []
-    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=slept.append)
-    cutover.fence(old.plan, silence, lambda: standing(old), lambda: True, never, clock, silent)
-    assert len(slept) == 3
+    attempt = Attempt(old, gone(old), told=True)
+    attempt.fence()
+    assert (attempt.now, attempt.heard) == (3, 0)
 
 
-def test_an_order_without_an_answer_is_none(old: Estate) -> None:
+BROKEN = OutsideFailed("the connection broke during `sh`")
+OTHER = OutsideFailed("192.0.2.1 shows another host key than the pinned one")
+
+
+def test_an_order_is_heard_when_it_is_answered(old: Estate) -> None:
+    attempt = Attempt(old, gone(old, None, None, BROKEN))  # it takes a while to go down
+    attempt.fence()
+    assert (attempt.now, attempt.heard) == (5, 1)
+
+
+def test_an_order_without_an_answer_is_none_and_is_given_again(old: Estate) -> None:
     """The line broke while the server was told: it may work on."""
-    taken_back: list[bool] = []
-    for told in (False, True):
-        clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: None)
-        order = (lambda: True, lambda told=told: told, lambda: taken_back.append(True), clock)
-        if told:  # by an earlier run, which it answered
-            cutover.fence(old.plan, Gone(old.root), *order, silent)
-            continue
-        with pytest.raises(Blocked, match="did not answer when it was told") as caught:
-            cutover.fence(old.plan, Gone(old.root), *order, silent)
-        assert "--off" in caught.value.hint
-    assert taken_back == [True]
+    attempt = Attempt(old, gone(old, BROKEN))
+    with pytest.raises(Blocked, match="never heard that it is to be off"):
+        attempt.fence()
+    assert attempt.heard == 0
+    attempt = Attempt(old, gone(old, BROKEN, None))
+    attempt.fence()
+    assert attempt.heard == 1
+
+
+def test_what_answers_with_another_key_is_not_silent(old: Estate) -> None:
+    attempt = Attempt(old, gone(old, None, *[OTHER] * 200))
+    with pytest.raises(Blocked, match="is not silent 90 s after .* shows another host key"):
+        attempt.fence()
+    asked = old.source.read
+    old.source.read = lambda *_: (_ for _ in ()).throw(OTHER)
+    with pytest.raises(OutsideFailed, match="another host key"):
+        Attempt(old, gone(old), told=True).fence()
+    old.source.read = asked
 
 
 def test_a_server_whose_files_are_writable_again_is_not_switched_off(old: Estate) -> None:

@@ -12,14 +12,14 @@ from click.testing import CliRunner, Result
 import cli
 from commands import migrate_cutover, rest
 from core.documents import load
-from core.errors import Blocked, OutsideFailed, PastReturn, UsageProblem
+from core.errors import Blocked, NoAnswer, PastReturn, UsageProblem
 from core.progress import silent
 from core.state import State, publish_model
 from migrate import convert, quiesce
 from migrate.convert import Share
 from migrate.cutover import Fenced
 from migrate.verify import UUID
-from tests.fakes.host import FakeHost, answer
+from tests.fakes.host import HANGS, FakeHost, answer
 from tests.unit.transfer import estate
 
 ROOT = Path(__file__).parents[3]
@@ -125,7 +125,7 @@ def silence(seconds: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
     class Gone(FakeHost):
         def run(self, *_: object, **__: object) -> None:  # type: ignore[override]
-            raise OutsideFailed("no answer")
+            raise NoAnswer("no answer")
 
         read = run  # type: ignore[assignment]
 
@@ -142,9 +142,27 @@ def silence(seconds: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 def test_an_order_of_an_earlier_rest_does_not_make_silence_a_proof(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(Blocked, match="was never told to switch off"):
+    with pytest.raises(Blocked, match="never heard that it is to be off"):
         silence(-60, monkeypatch, tmp_path)()
     assert not (tmp_path / "fenced.json").exists()
+
+
+def test_an_order_that_was_never_answered_leaves_no_record(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ctrl-C while it hangs: the next run must not take silence for the answer."""
+    run = silence(60, monkeypatch, tmp_path)
+    (tmp_path / "fencing.json").unlink()
+
+    def fence(_: object, source: object, standing: Callable[[], bool], *rest: object) -> None:
+        assert standing()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(migrate_cutover.cutting, "fence", fence)
+    monkeypatch.setattr(migrate_cutover.cutting, "still_source", lambda *_: True)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not (tmp_path / "fencing.json").exists()
 
 
 def test_an_order_of_this_rest_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -154,26 +172,37 @@ def test_an_order_of_this_rest_does(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("minutes", "shown", "starts"),
+    ("minutes", "shown", "runs", "starts"),
     [
-        (1, "", True),  # just fenced: nobody asks
-        (90, None, True),  # silent
-        (90, "00000000-0000-0000-0000-000000000001\n", True),  # the domain itself
-        (90, "11111111-2222-4333-8444-555555555555\n", False),
-        (90, "Not Settable\n", False),
+        (1, "", False, True),  # just fenced: nobody asks
+        (90, None, False, True),  # silent
+        (90, "00000000-0000-0000-0000-000000000001\n", True, True),  # the domain itself
+        (90, "11111111-2222-4333-8444-555555555555\n", False, False),
+        (90, "11111111-2222-4333-8444-555555555555\n", True, False),
+        (90, "Not Settable\n", False, False),
+        (90, "locked", True, True),  # the domain lets nobody in: the comparison says so
+        (90, "locked", False, False),
     ],
 )
 def test_a_domain_is_not_started_beside_a_server_that_was_switched_on_again(
-    minutes: int, shown: str | None, starts: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    minutes: int,
+    shown: str | None,
+    runs: bool,
+    starts: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     when = datetime.now(UTC) - timedelta(minutes=minutes)
     publish_model(tmp_path / "fenced.json", Fenced(host="old", consent="old", when=when))
     plan, started = estate.plan(Path("/dev/null"), tmp_path, 512), list[str]()
     host = FakeHost(answers={} if shown is None else {UUID: answer(shown)}, dead=shown is None)
+    if shown == "locked":
+        host.answers[UUID] = answer(code=HANGS)
+    states = {"old": "running" if runs else "shut off"}
     case = SimpleNamespace(
         folder=tmp_path,
         own=lambda: SimpleNamespace(source_host=lambda: host),
-        hypervisor=lambda _: SimpleNamespace(close=lambda: None),
+        hypervisor=lambda _: SimpleNamespace(close=lambda: None, domains=lambda: states),
     )
     monkeypatch.setattr(migrate_cutover.planning, "read", lambda _: plan)
     monkeypatch.setattr(
@@ -182,5 +211,7 @@ def test_a_domain_is_not_started_beside_a_server_that_was_switched_on_again(
     try:
         migrate_cutover.switched_on(case, silent)  # type: ignore[arg-type]
     except PastReturn as problem:
-        assert "switched on again" in problem.message
+        assert (
+            "something is under" if shown == "locked" else "switched on again"
+        ) in problem.message
     assert started == ["old"] * starts
