@@ -135,7 +135,9 @@ def _noted(failed: list[str], meter: Meter, what: str, done: str) -> Iterator[No
         yield
     except OutsideFailed as fault:
         failed.append(f"{what} ({fault.message})")
-    meter.advance(text=done if len(failed) == before else f"failed: {what}")
+    if len(failed) > before:
+        meter.note(f"failed: {what}")
+    meter.advance(text=done if len(failed) == before else "")
 
 
 def _writable_again(source: Host, mountpoint: str) -> None:

@@ -64,7 +64,7 @@ class Moved(estate.Source):
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> Completed:
         done = super().run(argv, stdin=stdin, timeout=timeout)
-        if tuple(argv)[0] == "mount" and argv[-1] == "/backup":
+        if argv[0] == "mount" and argv[-1] == "/backup":
             refused = not self.mounted or argv[2] == "remount,rw"  # as ntfs-3g's do
             return Completed(done.argv, 32 if refused else 0, b"", b"mount: /backup not mounted")
         return done
@@ -96,7 +96,6 @@ def test_a_step_of_the_way_back_that_failed_is_not_told_as_done(old: Estate) -> 
         quiesce.release(old.source, old.folder, lambda event: told.append(event.text))
     assert "failed: start db" in told
     assert "started db" not in told
-    assert "started app" in told
 
 
 def test_what_an_earlier_plan_stopped_is_started_though_the_plan_forgets_it(old: Estate) -> None:

@@ -152,7 +152,7 @@ def test_an_order_without_an_answer_is_none_and_is_given_again(old: Estate) -> N
 
 def test_what_answers_with_another_key_is_not_silent(old: Estate) -> None:
     attempt = Attempt(old, gone(old, None, *[OTHER] * 200))
-    with pytest.raises(Blocked, match="is not silent 90 s after .* shows another host key"):
+    with pytest.raises(Blocked, match=r"is not silent 90 s after .* shows another host key"):
         attempt.fence()
     asked = old.source.read
     old.source.read = lambda *_: (_ for _ in ()).throw(OTHER)
