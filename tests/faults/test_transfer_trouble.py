@@ -18,9 +18,12 @@ from tests.unit.transfer.estate import Estate
 PAGE = 4096  # FUSE reads no less
 TURNED = """
 import random
-def ticks(dice=random.Random({seed}), turned=[0]):
-    if dice.random() < 0.02:
-        turned[0] += dice.choice((-86400, -1800, -20, 20, 1800, 86400))
+def ticks(told=[], dice=random.Random({seed}), turned=[0]):
+    if not told:
+        told.extend([0] + sorted(dice.sample(range(20, 120), 4)))
+    told[0] += 1
+    if told[0] in told[1:]:  # the last one is an hour that is lived twice
+        turned[0] += dice.choice((-86400, -20, 20, 86400)) if told[0] != told[-1] else -3000
     return time.time() + turned[0]
 """
 
