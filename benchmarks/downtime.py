@@ -147,7 +147,7 @@ def main() -> None:
     result = {
         "bench": "downtime",
         "ratio": round(end.downtime / told.seconds, 3),
-        "forecast": told.seconds,
+        "forecast": round(told.seconds, 1),
         "measured": end.downtime,
         "committed": committed,
         "lost": lost,
