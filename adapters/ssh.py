@@ -27,7 +27,7 @@ from adapters.ssh_login import (
     private_key,
 )
 from adapters.ssh_program import KEEPALIVE, environment, ssh_argv
-from adapters.ssh_socket import banner, connected, looked_at, silence
+from adapters.ssh_socket import Overheard, banner, connected, looked_at, silence
 from core.errors import NoAnswer, OutsideFailed
 from core.ports import Channel, Completed
 
@@ -276,11 +276,12 @@ class SshHost:
         try:
             transport = jump.connected(within)
             try:
-                channel = transport.open_channel(
-                    "direct-tcpip", place, ("127.0.0.1", 0), timeout=within
-                )
+                with Overheard(transport) as heard:
+                    channel = transport.open_channel(
+                        "direct-tcpip", place, ("127.0.0.1", 0), timeout=within
+                    )
             except paramiko.SSHException as fault:
-                if not silence(fault):
+                if not silence(fault, heard.words):
                     raise
                 jump.run(("true",), timeout=within)  # was it the jump host that said nothing?
                 unreached = self._no_connection(fault, NoAnswer)

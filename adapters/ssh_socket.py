@@ -8,12 +8,14 @@ acknowledges at once, which spares the other end's packets the wait as well.
 
 import contextlib
 import errno
+import logging
 import select
 import shlex
 import socket
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import paramiko
 
@@ -39,15 +41,38 @@ def connected(address: str, port: int, within: float) -> socket.socket:
     return plain
 
 
-def silence(fault: Exception) -> bool:
+class Overheard(logging.Handler):
+    """What a jump host says when it can't connect. The library writes that into its log alone."""
+
+    def __init__(self, transport: paramiko.Transport) -> None:
+        super().__init__()
+        self.words = ""
+        name = f"paramiko.jump.{id(transport)}"
+        transport.set_log_channel(name)
+        self._log = logging.getLogger(name)
+
+    def __enter__(self) -> Self:
+        self._log.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the last one."""
+        self.words = record.getMessage()
+
+
+def silence(fault: Exception, words: str = "") -> bool:
     """Whether nothing is at the other end, as far as one can tell: a refusal comes from something,
-    and that no network can be reached says more of this machine. Of a jump host's words those of
-    OpenSSH are known."""
+    and that no network can be reached says more of this machine. Of a jump host's ``words`` those
+    of OpenSSH are known."""
     if isinstance(fault, OSError):
         return isinstance(fault, TimeoutError) or fault.errno in (
             errno.EHOSTUNREACH, errno.EHOSTDOWN
         )  # fmt: skip
-    return any(words in str(fault) for words in ("timed out", "No route to host", "Timeout"))
+    told = f"{fault} {words}"
+    return any(known in told for known in ("timed out", "No route to host", "Timeout opening"))
 
 
 def acknowledge(plain: "socket.socket | paramiko.Channel") -> None:

@@ -1,5 +1,6 @@
 """What every Host promises, asked of the fake, of this machine, and of a real sshd."""
 
+import os
 import socket
 import subprocess
 import time
@@ -276,6 +277,32 @@ def test_silence_is_told_from_a_refusal(server: Server, over: str) -> None:
                 host.run(("true",))
             host.close()
             assert type(caught.value) is kind
+
+
+@pytest.fixture
+def empty() -> Iterator[str]:
+    """An address of a network on which there is nobody else."""
+    subprocess.run(["ip", "link", "add", "gx0", "type", "veth", "peer", "name", "gx1"], check=True)
+    try:
+        subprocess.run(["ip", "address", "add", "10.211.79.1/30", "dev", "gx0"], check=True)
+        for device in ("gx0", "gx1"):
+            subprocess.run(["ip", "link", "set", device, "up"], check=True)
+        yield "10.211.79.2"
+    finally:
+        subprocess.run(["ip", "link", "del", "gx0"], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a network without a machine")
+@pytest.mark.parametrize("over", ["straight", "over a jump host"])
+def test_an_address_without_a_machine_is_silent(server: Server, over: str, empty: str) -> None:
+    """As on one's own network: the kernel, or the jump host's, finds nobody there."""
+    login = replace(server.login, address=empty)
+    if over != "straight":
+        login = replace(login, jump=server.login)
+    host = SshHost("old", login, timeout=10)
+    with pytest.raises(NoAnswer, match="no SSH connection"):
+        host.run(("true",))
+    host.close()
 
 
 def test_the_silence_of_a_jump_host_says_nothing_of_what_is_behind_it(server: Server) -> None:
