@@ -4,6 +4,7 @@ Host keys are pinned, always; a server is offered what its age needs and nothing
 ``sudo`` in the login every command, small or bulk, becomes root here and nowhere else.
 """
 
+import contextlib
 import logging
 import socket
 import threading
@@ -28,7 +29,7 @@ from adapters.ssh_login import (
 )
 from adapters.ssh_program import KEEPALIVE, environment, ssh_argv
 from adapters.ssh_socket import Overheard, banner, connected, looked_at, silence
-from core.errors import NoAnswer, OutsideFailed
+from core.errors import NoAnswer, OutsideFailed, TurnedAway
 from core.ports import Channel, Completed
 
 NO_ANSWER = "is the host on, its sshd running, and no firewall between?"
@@ -244,19 +245,21 @@ class SshHost:
         except paramiko.AuthenticationException as fault:
             raise self._turned_away() from fault
 
-    def _turned_away(self) -> OutsideFailed:
+    def _turned_away(self) -> TurnedAway:
         login, hint = self._login, "put its public half into ~/.ssh/authorized_keys there"
         if login.key is None:
-            return self._failed(
+            return TurnedAway(
                 f"{login.user}@{login.address} does not accept the password",
-                "check it, and that sshd there allows PasswordAuthentication",
+                hint="check it, and that sshd there allows PasswordAuthentication",
+                where=self._name,
             )
         age = version(self._banner)
         if age is not None and age < (6, 5):
             hint += "; OpenSSH before 6.5 takes RSA keys only, and no Ed25519"
-        return self._failed(
-            f"{login.user}@{login.address} does not accept the key {login.key}", hint
-        )
+        return TurnedAway(
+            f"{login.user}@{login.address} does not accept the key {login.key}",
+            hint=hint, where=self._name,
+        )  # fmt: skip
 
     def _socket(self, within: float) -> "socket.socket | paramiko.Channel":
         """Raises NoAnswer where nothing is, and what the library raises for all else."""
@@ -283,7 +286,8 @@ class SshHost:
             except paramiko.SSHException as fault:
                 if not silence(fault, heard.words):
                     raise
-                jump.run(("true",), timeout=within)  # was it the jump host that said nothing?
+                if not isinstance(fault, paramiko.ChannelException):  # is it the jump host then?
+                    _sign_of_life(transport, within)
                 unreached = self._no_connection(fault, NoAnswer)
             else:
                 channel.settimeout(within)
@@ -326,6 +330,12 @@ def _offer(transport: paramiko.Transport, algorithms: Algorithms, pinned: Iterab
     ):
         known = getattr(options, kind)
         setattr(options, kind, tuple(name for name in wanted if name in known))
+
+
+def _sign_of_life(transport: paramiko.Transport, within: float) -> None:
+    """Raises SSHException when the other end says nothing; a refusal is something."""
+    with contextlib.suppress(paramiko.ChannelException):
+        transport.open_session(timeout=within).close()
 
 
 def _close(transport: paramiko.Transport | None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapters.process import ENVIRONMENT
-from core.errors import OutsideFailed
+from core.errors import TurnedAway
 
 NOISE = 256 * 1024
 PYTHONS = "python3 python python2 /usr/libexec/platform-python /usr/bin/python"
@@ -68,12 +68,12 @@ class Prepared:
         """How often sudo has asked for the password."""
         return errors.count(self.prompt) if self.sudo else 0
 
-    def refused(self, name: str, output: bytes, errors: bytes) -> OutsideFailed:
+    def refused(self, name: str, output: bytes, errors: bytes) -> TurnedAway:
         """Why the command never began. Raises NeedsTerminal where that is all it takes."""
         said = errors.replace(self.prompt, b"").decode("utf-8", "backslashreplace").strip()
         if not self.sudo:
             shown = (said or output.decode("utf-8", "backslashreplace").strip())[-300:]
-            return OutsideFailed(
+            return TurnedAway(
                 f"the account's shell runs no commands; it answered: {shown or 'nothing'}",
                 hint="the account needs a login shell such as /bin/sh; see docs/ssh.md",
                 where=name,
@@ -82,19 +82,19 @@ class Prepared:
             raise NeedsTerminal
         barred = "sudoers" in said or "not allowed" in said
         if self.asked(errors) > 1:
-            return OutsideFailed(
+            return TurnedAway(
                 "sudo does not accept the password",
                 hint="the account's own password is needed, not root's; see docs/ssh.md",
                 where=name,
             )
         if self.asked(errors) and not barred:
-            return OutsideFailed(
+            return TurnedAway(
                 "sudo asks for a password and none was given",
                 hint="say `sudo: password` in cloud.yml and use --password-file, or allow the "
                 "account NOPASSWD in /etc/sudoers",
                 where=name,
             )
-        return OutsideFailed(
+        return TurnedAway(
             f"sudo does not let this account become root: {_last(said) or 'no reason given'}",
             hint="see docs/ssh.md for the line that /etc/sudoers needs",
             where=name,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import paramiko
 
-from core.errors import OutsideFailed
+from core.errors import OutsideFailed, TurnedAway
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +55,20 @@ def pinned_kinds(login: Login, name: str) -> Iterable[str]:
 
 
 def check_host_key(login: Login, key: paramiko.PKey, name: str) -> None:
-    """Raises OutsideFailed unless ``key`` is the pinned one."""
+    """Raises TurnedAway unless ``key`` is the pinned one."""
     book = pins(login, name)
     if book.check(login.host_id, key):
         return
     known = book.lookup(login.host_id)
     where = f"{key.get_name()} {fingerprint(key)}"
     if known is not None and key.get_name() in known:
-        raise OutsideFailed(
+        raise TurnedAway(
             f"{login.address} shows another host key than the pinned one: {where}",
             hint="find out why before going on: another machine may be answering. If the key was "
             f"really changed, remove {login.host_id} from {login.known_hosts} and pin it again",
             where=name,
         )
-    raise OutsideFailed(
+    raise TurnedAway(
         f"the host key of {login.address} is not pinned: {where}",
         hint=f"compare the fingerprint on the host's own screen, then "
         f"`groundlift migrate pin {name}`",

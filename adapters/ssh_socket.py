@@ -72,7 +72,9 @@ def silence(fault: Exception, words: str = "") -> bool:
             errno.EHOSTUNREACH, errno.EHOSTDOWN
         )  # fmt: skip
     told = f"{fault} {words}"
-    return any(known in told for known in ("timed out", "No route to host", "Timeout opening"))
+    return any(
+        known in told for known in ("timed out", "No route to host", "is down", "Timeout opening")
+    )
 
 
 def acknowledge(plain: "socket.socket | paramiko.Channel") -> None:

@@ -15,7 +15,7 @@ from commands.connect import Case, open_case, site_option
 from commands.console import progress, show_findings
 from commands.migrate_verify import compare
 from core.documents import load
-from core.errors import NoAnswer, OutsideFailed, PastReturn, UsageProblem
+from core.errors import NoAnswer, OutsideFailed, PastReturn, TurnedAway, UsageProblem
 from core.ports import Hypervisor
 from core.progress import Report
 from core.quantities import duration
@@ -89,7 +89,7 @@ def cut_over(case: Case, consent: str, report: Report, *, off: bool) -> CutOver:
     if path.exists():
         return load(path, CutOver)
     fenced(case, consent, report, off=off)
-    switched_on(case, report)
+    switched_on(case, report, off=off)
     return confirmed(case, report)
 
 
@@ -157,32 +157,32 @@ def fenced(case: Case, consent: str, report: Report, *, off: bool) -> None:
 
     def told() -> bool:
         """An order from before this rest was given to a server that came back since."""
-        return off or (intent.exists() and load(intent, Fenced).when >= held.started)
+        return intent.exists() and load(intent, Fenced).when >= held.started
 
     def heard() -> None:
         """Not before: an order without an answer may be lost with the line, or never sent."""
         publish_model(intent, Fenced(host=plan.host, consent=consent, when=clock.now()))
 
     try:
-        cutting.fence(plan, source, standing, told, heard, clock, report)
+        cutting.fence(plan, source, standing, told, heard, clock, report, off=off)
     finally:
         source.close()
     publish_model(path, Fenced(host=plan.host, consent=consent, when=clock.now()))
     intent.unlink(missing_ok=True)
 
 
-def switched_on(case: Case, report: Report) -> None:
+def switched_on(case: Case, report: Report, *, off: bool = False) -> None:
     """Start the domain where the source was."""
     plan = planning.read(case.folder)
     hypervisor = case.hypervisor(plan.hypervisor)
     try:
-        _still_off(case, plan, hypervisor)
+        _still_off(case, plan, hypervisor, off=off)
         cutting.switch_on(plan, hypervisor, report)
     finally:
         hypervisor.close()
 
 
-def _still_off(case: Case, plan: Plan, hypervisor: Hypervisor) -> None:
+def _still_off(case: Case, plan: Plan, hypervisor: Hypervisor, *, off: bool) -> None:
     """Raises PastReturn when the source was switched on again since it was fenced: that is the way
     back, which whoever runs this again days later may not know of. What is there and lets nobody
     in may be the domain, if that runs."""
@@ -194,12 +194,14 @@ def _still_off(case: Case, plan: Plan, hypervisor: Hypervisor) -> None:
     except NoAnswer:
         return
     except OutsideFailed as fault:
-        if hypervisor.domains().get(plan.domain) == "running":
+        seen_off = off and not isinstance(fault, TurnedAway)
+        if seen_off or hypervisor.domains().get(plan.domain) == "running":
             return
         raise PastReturn(
             f"something is under {plan.address}, and {plan.domain} does not run: {fault.message}",
             where=plan.host,
-            hint="find out what it is and switch it off, then run again",
+            hint="find out what it is and switch it off, then run again; with --off when only the "
+            "network answers for it",
         ) from fault
     finally:
         source.close()

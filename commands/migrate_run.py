@@ -160,7 +160,7 @@ def actions(case: Case, report: Report, consent: str, way: str, *, off: bool = F
         verify=long("verify", lambda: refuse(case.source.name, rehearsed(case, report))),
         wake=long("wake", lambda: _wake(case, report)),
         fence=long("fence", lambda: fenced(case, consent, report, off=off)),
-        switch_on=lambda: switched_on(case, report),
+        switch_on=lambda: switched_on(case, report, off=off),
         confirm=long("confirm", lambda: confirmed(case, report)),
     )
 

@@ -59,6 +59,10 @@ class NoAnswer(OutsideFailed):
     key, turns a login away or refuses a connection is something."""
 
 
+class TurnedAway(OutsideFailed):
+    """A machine answers and does not let us in, or shows another host key than the pinned one."""
+
+
 class Locked(Problem):
     """Another run holds the lock of this state directory."""
 

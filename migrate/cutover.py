@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from core.documents import Document
-from core.errors import Blocked, NoAnswer, OutsideFailed, PastReturn, UsageProblem
+from core.errors import Blocked, NoAnswer, OutsideFailed, PastReturn, TurnedAway, UsageProblem
 from core.ports import Clock, Host, Hypervisor
 from core.progress import Report, track
 from core.rules import Finding
@@ -20,10 +20,11 @@ from migrate.verify import UUID, alike
 VERSION = 1
 # Everything is synced and read-only by now; a clean shutdown would want to write. The command
 # must return before the power goes, hence the background and the pause: sudo closes sessions, and
-# an answer that does not come is taken for an order that was not heard.
+# an answer that does not come is taken for an order that was not heard. Where sudo wants a
+# terminal, its end hangs up on all that was begun there: the trap must stand before the subshell.
 POWER_OFF = (
     "sh", "-c",
-    "(sync; sleep 3; echo o > /proc/sysrq-trigger; sleep 5; poweroff -f) < /dev/null "
+    "trap '' 1; (sync; sleep 3; echo o > /proc/sysrq-trigger; sleep 5; poweroff -f) < /dev/null "
     "> /dev/null 2>&1 &",
 )  # fmt: skip
 GONE = 90.0
@@ -84,16 +85,16 @@ def still_source(plan: Plan, source: Host, held: Quiesced) -> bool:
 
 def fence(
     plan: Plan, source: Host, standing: Callable[[], bool], told: Callable[[], bool],
-    heard: Callable[[], None], clock: Clock, report: Report,
+    heard: Callable[[], None], clock: Clock, report: Report, *, off: bool = False,
 ) -> None:  # fmt: skip
     """Switch the source off and wait until nothing is under its address.
 
     ``standing`` says whether what answers there is the source and not already the domain; ``told``
-    whether it heard the order to switch off before, or somebody saw that it is off; ``heard`` puts
-    on record that it hears it now. Raises Blocked when silence may be the network's, and what the
-    host raises when something is there that does not let us in.
+    whether it heard the order to switch off before, ``off`` that somebody saw that it is off;
+    ``heard`` puts on record that it hears it now. Raises Blocked when silence may be the network's,
+    TurnedAway when something is there that does not let us in.
     """
-    before, end = told(), clock.monotonic() + GONE
+    before, end = off or told(), clock.monotonic() + GONE
     with track(report, f"switch {plan.host} off") as meter:
         while True:
             try:
@@ -108,32 +109,45 @@ def fence(
                     raise Blocked(text, where=plan.host, hint=BY_HAND) from fault
                 meter.note(f"{plan.host} does not answer: it is off")
                 break
+            except TurnedAway:
+                raise
             except OutsideFailed:  # going down, or cut off before it heard: what is there now?
+                if off:
+                    break
                 if clock.monotonic() > end:
                     raise
                 source.close()
                 clock.sleep(1)
-        _wait_for_silence(plan, source, clock)
+        if not _silent(plan, source, clock, off=off):
+            meter.note(f"something answers for {plan.address} and is no server: taken for off")
 
 
-def _wait_for_silence(plan: Plan, source: Host, clock: Clock) -> None:
-    end, silent, said = clock.monotonic() + GONE, 0, ""
+def _silent(plan: Plan, source: Host, clock: Clock, *, off: bool) -> bool:
+    """Wait for it. False when somebody saw that the server is ``off`` and all that answers is on
+    the way: a firewall's reset, a router's word. Raises Blocked or TurnedAway when a machine is
+    there."""
+    end, silent, said, there = clock.monotonic() + GONE, 0, "", False
     while silent < 3:
         source.close()
         try:
             source.run(("true",), timeout=10)
-            silent, said = 0, ""
+            silent, said, there = 0, "", True
         except NoAnswer:
             silent += 1
+        except TurnedAway:
+            raise
         except OutsideFailed as fault:
-            silent, said = 0, f": {fault.message}"
+            silent, said, there = 0, f": {fault.message}", False
         if clock.monotonic() > end and not silent:
+            if off and not there:
+                return False
             raise Blocked(
                 f"{plan.address} is not silent {GONE:.0f} s after it was told to switch off{said}",
                 where=plan.host,
-                hint="switch what is there off by hand, then run again",
+                hint="switch what is there off by hand, then run again with --off",
             )
         clock.sleep(1)
+    return True
 
 
 def switch_on(plan: Plan, hypervisor: Hypervisor, report: Report) -> None:

@@ -7,7 +7,7 @@ by how long it took to change, is the rate; what the last pass will find follows
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from core.documents import Document, load
@@ -120,7 +120,7 @@ def warm(
             results = passes.go("delta", report)
             done.append(
                 Round(
-                    began=began,
+                    began=began + timedelta(seconds=passes.idle),
                     seconds=round(time.monotonic() - start - passes.idle, 2),
                     read=sum(result.read for result in results),
                     sent=sum(result.sent for result in results),

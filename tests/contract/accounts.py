@@ -40,7 +40,11 @@ def _world(root: Path) -> tuple[str, ...]:
     secret = subprocess.run(
         ["openssl", "passwd", "-6", "-stdin"], input=PASSWORD.encode(), capture_output=True
     ).stdout.decode()
-    passwd, shadow, sudoers = "", "", "Defaults:tty,ttyasked requiretty\nDefaults !lecture\n"
+    passwd, shadow, sudoers = (
+        "",
+        "",
+        "Defaults:tty,ttyasked requiretty, !use_pty\nDefaults !lecture\n",
+    )
     for number, (account, (rule, shell)) in enumerate(ACCOUNTS.items(), 42_000):
         home = root / account
         home.mkdir()

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from adapters.ssh import SshHost
-from core.errors import OutsideFailed
+from core.errors import NoAnswer, OutsideFailed
+from migrate.cutover import POWER_OFF
 from tests.contract.accounts import PASSWORD, accounts
 from tests.contract.sshd import Server
+from tests.contract.test_host import nobody
 
 BINARY = bytes(range(256)) * 12_000  # 3 MiB with every control character a terminal acts on
 
@@ -153,3 +156,36 @@ def test_a_noisy_shell_is_not_heard_without_sudo_either(server: Server) -> None:
 
 def test_the_real_sudo_is_there() -> None:
     assert shutil.which("sudo"), "the tests above would test nothing"
+
+
+@pytest.mark.parametrize("host", ["easy", "tty"], indirect=True)
+def test_an_order_to_switch_off_outlives_its_session(host: SshHost, tmp_path: Path) -> None:
+    """A terminal that ends hangs up on all that was begun on it: what CentOS 5 and 6 have sudo ask
+    for, and Debian's sudo hides by a terminal of its own."""
+    tmp_path.chmod(0o777)
+    done = tmp_path / "done"
+    shell, option, order = POWER_OFF
+    for real, played in (
+        ("echo o > /proc/sysrq-trigger", f"touch {done}"),
+        ("poweroff -f", "true"),
+        ("sync", "true"),
+    ):
+        assert order.count(real) == 1
+        order = order.replace(real, played)
+    assert "sysrq" not in order
+    assert host.run((shell, option, order), timeout=20).code == 0
+    host.close()
+    assert not done.exists()  # its answer comes before
+    deadline = time.monotonic() + 20
+    while not done.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_jump_host_that_runs_no_commands_tells_silence_too(server: Server) -> None:
+    jump = replace(server.login, user="menu", sudo=False)
+    with nobody() as port:
+        behind = SshHost("old", replace(server.login, port=port, jump=jump), timeout=2)
+        with pytest.raises(NoAnswer):
+            behind.run(("true",))
+        behind.close()

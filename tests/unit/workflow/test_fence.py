@@ -11,7 +11,7 @@ import pytest
 
 from commands.migrate_cutover import _of_this_copy
 from commands.migrate_run import _left_behind
-from core.errors import Blocked, NoAnswer, OutsideFailed
+from core.errors import Blocked, NoAnswer, OutsideFailed, TurnedAway
 from core.ports import Completed
 from core.progress import silent
 from migrate import cutover, quiesce
@@ -69,6 +69,7 @@ class Attempt:
     old: Estate
     source: estate.Source
     told: bool = False
+    off: bool = False
     heard: int = 0
     now: float = 0.0
 
@@ -76,7 +77,7 @@ class Attempt:
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
         cutover.fence(
             self.old.plan, self.source, lambda: standing(self.old), lambda: self.told, self._hear,
-            clock, silent,
+            clock, silent, off=self.off,
         )  # fmt: skip
 
     def _hear(self) -> None:
@@ -130,7 +131,7 @@ def test_a_server_that_heard_the_order_is_off_when_it_is_silent(old: Estate) -> 
 
 
 BROKEN = OutsideFailed("the connection broke during `sh`")
-OTHER = OutsideFailed("192.0.2.1 shows another host key than the pinned one")
+OTHER = TurnedAway("192.0.2.1 shows another host key than the pinned one")
 
 
 def test_an_order_is_heard_when_it_is_answered(old: Estate) -> None:
@@ -150,15 +151,33 @@ def test_an_order_without_an_answer_is_none_and_is_given_again(old: Estate) -> N
     assert attempt.heard == 1
 
 
-def test_what_answers_with_another_key_is_not_silent(old: Estate) -> None:
-    attempt = Attempt(old, gone(old, None, *[OTHER] * 200))
-    with pytest.raises(Blocked, match=r"is not silent 90 s after .* shows another host key"):
+def test_what_turns_us_away_is_not_silent_and_is_not_asked_again(old: Estate) -> None:
+    attempt = Attempt(old, gone(old, None, OTHER), off=True)
+    with pytest.raises(TurnedAway, match="another host key"):
         attempt.fence()
+    assert attempt.now == 0
     asked = old.source.read
     old.source.read = lambda *_: (_ for _ in ()).throw(OTHER)
-    with pytest.raises(OutsideFailed, match="another host key"):
-        Attempt(old, gone(old), told=True).fence()
+    attempt = Attempt(old, gone(old), told=True)
+    with pytest.raises(TurnedAway, match="another host key"):
+        attempt.fence()
+    assert attempt.now == 0
     old.source.read = asked
+
+
+def test_a_word_from_the_way_is_no_server_only_when_somebody_looked(old: Estate) -> None:
+    """A firewall resets connections to what is off."""
+    reset = OutsideFailed("no SSH connection: reset by peer")
+    old.source.off = True
+    for off in (False, True):
+        attempt = Attempt(old, gone(old, *[reset] * 200), told=True, off=off)
+        if not off:
+            with pytest.raises(Blocked, match=r"is not silent 90 s after .* reset by peer"):
+                attempt.fence()
+            continue
+        attempt.fence()
+    with pytest.raises(Blocked, match="is not silent 90 s after"):  # it lets us in: it is on
+        Attempt(old, gone(old, *[None] * 200), off=True).fence()
 
 
 def test_a_server_whose_files_are_writable_again_is_not_switched_off(old: Estate) -> None:

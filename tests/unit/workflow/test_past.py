@@ -154,7 +154,9 @@ def test_an_order_that_was_never_answered_leaves_no_record(
     run = silence(60, monkeypatch, tmp_path)
     (tmp_path / "fencing.json").unlink()
 
-    def fence(_: object, source: object, standing: Callable[[], bool], *rest: object) -> None:
+    def fence(
+        _: object, __: object, standing: Callable[[], bool], *rest: object, **more: object
+    ) -> None:
         assert standing()
         raise KeyboardInterrupt
 
