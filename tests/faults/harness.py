@@ -101,9 +101,9 @@ class Victim:
         return [pid for pid, found in agents().items() if found == role and pid in below]
 
     def kill(self, role: str, dice: random.Random) -> bool:
-        """Kill -9 one process of this role; its death must end the controller by itself. False
-        when there was none."""
-        found = self.pids(role)
+        """Kill -9 one process of this role, or the controller where there is none just now; its
+        death must end the controller by itself. False when all was over before."""
+        found = self.pids(role) or self.pids("controller")
         if not found or not self.alive():
             return False
         try:
