@@ -28,6 +28,7 @@ POWER_OFF = (
     "> /dev/null 2>&1 &",
 )  # fmt: skip
 GONE = 90.0
+REST, REFUSALS = 5.0, 9  # seconds, and how often: accounts get locked
 BY_HAND = (
     "two machines under one address harm both: switch the server off by hand, then run again with "
     "--off"
@@ -94,50 +95,60 @@ def fence(
     ``heard`` puts on record that it hears it now. Raises Blocked when silence may be the network's,
     TurnedAway when something is there that does not let us in.
     """
-    before, end = off or told(), clock.monotonic() + GONE
+    before = off or told()
     with track(report, f"switch {plan.host} off") as meter:
-        while True:
-            try:
-                if not standing():
-                    return
-                source.run(POWER_OFF, timeout=20)
-                heard()
-                break
-            except NoAnswer as fault:
-                if not before:
-                    text = f"{plan.address} does not answer, and never heard that it is to be off"
-                    raise Blocked(text, where=plan.host, hint=BY_HAND) from fault
-                meter.note(f"{plan.host} does not answer: it is off")
-                break
-            except TurnedAway:
-                raise
-            except OutsideFailed:  # going down, or cut off before it heard: what is there now?
-                if off:
-                    break
-                if clock.monotonic() > end:
-                    raise
-                source.close()
-                clock.sleep(1)
+        try:
+            if not _ordered(source, standing, clock, off=off, before=before):
+                return
+            heard()
+        except NoAnswer as fault:
+            if not before:
+                text = f"{plan.address} does not answer, and never heard that it is to be off"
+                raise Blocked(text, where=plan.host, hint=BY_HAND) from fault
+            meter.note(f"{plan.host} does not answer: it is off")
         if not _silent(plan, source, clock, off=off):
             meter.note(f"something answers for {plan.address} and is no server: taken for off")
 
 
+def _ordered(
+    source: Host, standing: Callable[[], bool], clock: Clock, *, off: bool, before: bool
+) -> bool:
+    """Whether the source has heard the order; False when the domain is there. Who goes down can't
+    read keys any more, and turns us away for a moment."""
+    end, refused = clock.monotonic() + GONE, 0
+    while True:
+        try:
+            if not standing():
+                return False
+            source.run(POWER_OFF, timeout=20)
+            return True
+        except NoAnswer:
+            raise
+        except OutsideFailed as fault:  # going down, or cut off before it heard: what is there now?
+            turned_away = isinstance(fault, TurnedAway)
+            refused += turned_away
+            if refused > (REFUSALS if before else 1) or clock.monotonic() > end:
+                raise
+            if off and not turned_away:
+                raise NoAnswer(fault.message) from fault
+            source.close()
+            clock.sleep(REST if turned_away else 1)
+
+
 def _silent(plan: Plan, source: Host, clock: Clock, *, off: bool) -> bool:
     """Wait for it. False when somebody saw that the server is ``off`` and all that answers is on
-    the way: a firewall's reset, a router's word. Raises Blocked or TurnedAway when a machine is
-    there."""
-    end, silent, said, there = clock.monotonic() + GONE, 0, "", False
+    the way: a firewall's reset, a router's word. Raises Blocked when a machine is there."""
+    end, silent, said, there, rest = clock.monotonic() + GONE, 0, "", False, 1.0
     while silent < 3:
         source.close()
         try:
             source.run(("true",), timeout=10)
-            silent, said, there = 0, "", True
+            silent, said, there, rest = 0, "", True, 1.0
         except NoAnswer:
-            silent += 1
-        except TurnedAway:
-            raise
+            silent, rest = silent + 1, 1.0
         except OutsideFailed as fault:
-            silent, said, there = 0, f": {fault.message}", False
+            there = isinstance(fault, TurnedAway)
+            silent, said, rest = 0, f": {fault.message}", REST if there else 1.0
         if clock.monotonic() > end and not silent:
             if off and not there:
                 return False
@@ -146,7 +157,7 @@ def _silent(plan: Plan, source: Host, clock: Clock, *, off: bool) -> bool:
                 where=plan.host,
                 hint="switch what is there off by hand, then run again with --off",
             )
-        clock.sleep(1)
+        clock.sleep(rest)
     return True
 
 

@@ -29,6 +29,7 @@ CHUNK = 64 * 1024
 LIMIT = 4 * 1024 * 1024
 PIPE = 1024 * 1024
 STALL = 1800.0  # seconds without a sign of life
+GREETING = 120.0  # the same, until an agent has said its first words
 HEADER = struct.Struct("!2sBBIQII")
 MAGIC = b"GL"
 NUMBER = re.compile(r"[0-9]{1,9}")
@@ -365,9 +366,10 @@ def session(host: Host, role: str, python: str = "") -> Iterator[Session]:
     with host.stream(argv) as channel:
         agent = Session(host.name, role, channel)
         try:
-            agent.relay(source, b"")
-            agent.sent = 0
-            agent.greet()
+            with lively(agent, GREETING):
+                agent.relay(source, b"")
+                agent.sent = 0
+                agent.greet()
         except OutsideFailed:
             if not python and _ended(channel) == NONE:
                 raise _no_python(host) from None
