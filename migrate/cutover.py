@@ -129,7 +129,7 @@ def _ordered(
             refused += turned_away
             if refused > (REFUSALS if before else 1) or clock.monotonic() > end:
                 raise
-            if off and not turned_away:
+            if off and not turned_away:  # as somebody said; whether it stays so is looked at next
                 raise NoAnswer(fault.message) from fault
             source.close()
             clock.sleep(REST if turned_away else 1)

@@ -4,19 +4,18 @@ answers. The pass must end by itself, and go on once the source is back."""
 import os
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from adapters.ssh import SshHost
 from core.errors import OutsideFailed
-from core.ports import Channel
 from migrate import transfer
 from migrate.transfer import Options
 from migrate.transfer_manifest import Journal
 from tests.contract.sshd import Server, sshd
+from tests.faults.transfer_victim import Source
 from tests.unit.transfer import estate, images
 
 HERE, THERE = "10.211.78.1", "10.211.78.2"
@@ -52,17 +51,6 @@ class Line:
 
     def remove(self) -> None:
         subprocess.run(["ip", "netns", "del", self.name], check=True)
-
-
-class Far(estate.Source):
-    """The estate's source, its agent at the other end of the line."""
-
-    def __init__(self, root: Path, far: SshHost) -> None:
-        super().__init__(root)
-        self.far = far
-
-    def stream(self, argv: Sequence[str]) -> AbstractContextManager[Channel]:
-        return self.far.stream(argv)
 
 
 @pytest.fixture
@@ -104,7 +92,7 @@ def test_a_source_that_vanishes_ends_the_pass_which_goes_on_when_it_is_back(
     for number in range(8):
         (files / f"big{number}").write_bytes(os.urandom(2 * images.MIB))
     old = estate.make(tmp_path, estate.disk(tmp_path, files=files))
-    old.source = Far(tmp_path, SshHost("old", server.login))
+    old.source = Source(tmp_path, SshHost("old", server.login))
     journal = old.folder / "disks" / "old-sda.journal"
     cut = cut_at(journal, line)
     with pytest.raises(OutsideFailed, match="old"):
@@ -115,7 +103,7 @@ def test_a_source_that_vanishes_ends_the_pass_which_goes_on_when_it_is_back(
     assert upto >= UPTO
     assert not Journal(journal).finished("full")  # it did vanish in the middle
     line.plug()
-    old.source = Far(tmp_path, SshHost("old", server.login))
+    old.source = Source(tmp_path, SshHost("old", server.login))
     (rest,) = transfer.copy(old.source, old.target, old.plan, old.folder)
     left = sum(end - max(start, upto) for start, end in images.extents(old.disk) if end > upto)
     assert rest.read <= left + 2 * images.MIB
