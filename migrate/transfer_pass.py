@@ -239,6 +239,7 @@ class Pump:
                 self._look()
                 break
             self._wake.wait(0.5)
+            self._wake.clear()  # a flow that ended early sets it, too
             self._look()
         name = f"{self._order.kind} pass {self._order.device}"
         began = time.monotonic()

@@ -54,6 +54,19 @@ def test_everything_in_use_on_ext_is_found_and_little_else(
     assert taken == image.stat().st_size - (free + idle) * block
 
 
+def test_a_checksum_that_is_remembered_is_the_one_that_was_computed() -> None:
+    agent = images.agent()
+    plain, again, known = agent["crc32c"], agent["crc32c_again"], agent["KNOWN"]
+    assert plain(b"123456789", 0xFFFFFFFF) ^ 0xFFFFFFFF == 0xE3069283  # the catalogues' check value
+    for raw in (b"a" * 512, b"b" * 512, b"a" * 512):
+        for seed in (0, 1):
+            assert again(raw, seed) == plain(raw, seed)
+    assert len(known) == 4
+    for number in range(9000):  # of a large disk
+        again(b"%d" % number, 0)
+    assert len(known) <= 8192
+
+
 def test_an_ext_feature_that_is_not_understood_means_all_of_it(tmp_path: Path) -> None:
     image = images.junk(tmp_path / "fs", 16 * MIB)
     images.run("mkfs.ext4", "-q", "-F", "-E", "nodiscard", "-O", "journal_dev", image)

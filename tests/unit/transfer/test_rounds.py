@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from migrate.transfer_manifest import Journal
 from migrate.transfer_wire import Session
 from tests.unit.transfer import estate, images
 from tests.unit.transfer.estate import Estate
+from tests.unit.transfer.test_pace import patched
 
 MIB = images.MIB
 
@@ -107,6 +109,24 @@ def test_a_round_after_one_with_little_to_send_uses_one_connection_of_those_that
             assert part(old).read_bytes() == old.expected()
     assert used == [3, 1, 1]
     assert old.source.started == 3
+
+
+def test_nobody_is_busy_with_waiting_for_a_reader_that_looks_for_what_is_used(
+    old: Old, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = "plain = areas\ndef areas(*rest):\n    time.sleep(1.5)\n    return plain(*rest)"
+    patched(monkeypatch, f"import time\n{late}")
+    looked, look = [], transfer_work.Pump._look
+
+    def counted(pump: transfer_work.Pump) -> None:
+        looked.append(time.monotonic())
+        look(pump)
+
+    monkeypatch.setattr(transfer_work.Pump, "_look", counted)
+    with rounds(old) as passes:
+        passes.go("delta")
+    assert looked[-1] - looked[0] > 1
+    assert len(looked) < 100
 
 
 def test_all_disks_are_read_by_the_same_connection(tmp_path: Path) -> None:
